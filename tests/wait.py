@@ -1,0 +1,19 @@
+"""Waiting for the real world in tests: poll with a deadline, never sleep and hope."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T | None], *, seconds: float = 10.0, every: float = 0.02, what: str = "") -> T:
+    """Return the first truthy answer of `look`; AssertionError with `what` once `seconds` have passed."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or look}")
+        time.sleep(every)

@@ -1,0 +1,161 @@
+"""What the controller may ask of a place where instances run, and what each answer means.
+
+A runtime holds no state of its own that matters: what it answers is read from the outside world, where each
+thing carries its owner as a label. A second runtime object over the same place therefore sees and steers
+exactly what the first one started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class Rejected(Exception):
+    """This can never work as asked. `str()` is one sentence that the user may read."""
+
+
+class Unavailable(Exception):
+    """The runtime could not be asked or could not act now: try later. Never read it as "nothing runs"."""
+
+
+class Phase(StrEnum):
+    """How far an instance is, as its runtime sees it.
+
+    starting → running → exited, starting → exited. Running means that the process has an address; whether a
+    model answers behind it is the controller's probe to find out.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What an instance runs. `model` is a path that the runtime's instances can read; a length is in tokens."""
+
+    engine: str
+    model: str
+    alias: str
+    context_length: int = 2048
+    parallel: int = 1
+    kv_cache_type: str = "f16"
+    log_level: str = "INFO"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What should run for one revision of one owner.
+
+    `replicas` counts instances of this revision only; other revisions of the owner are left alone, except for
+    those named in `retire`. With `replicas=0` the command may be None. `cpu_millis` is in thousandths of a
+    core. `secrets` reach the process as environment variables and nothing else: no argv, no file, no log.
+    """
+
+    owner: str
+    revision: int
+    replicas: int
+    command: Command | None = None
+    retire: tuple[str, ...] = ()
+    cpu_millis: int = 1000
+    memory_bytes: int = 1 << 30
+    gpus: int = 0
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One instance as it is now.
+
+    `exit_code` follows the shell: 128 + n for an end by signal n; None while it runs, and None after an end
+    that nobody saw. `message` says in a few words why an instance ended, and is empty while it runs.
+    """
+
+    name: str
+    owner: str
+    revision: int
+    phase: Phase
+    address: str | None
+    exit_code: int | None
+    message: str
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What one instance uses now. None: not measured here. CPU is the mean since the previous call."""
+
+    cpu_millis: int | None = None
+    memory_bytes: int | None = None
+    gpu_percent: float | None = None
+    gpu_memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    network_rx: int | None = None
+    network_tx: int | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line that an instance wrote. `offset` numbers an instance's lines 1, 2, 3…; a jump means lost lines."""
+
+    at: datetime
+    stream: str
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit."""
+
+    cpu_millis: int
+    cpu_millis_free: int
+    memory_bytes: int
+    memory_bytes_free: int
+    gpus: int
+    gpus_free: int
+    reason: str
+
+
+class Runtime(Protocol):
+    """A place where instances run. Every verb may raise Unavailable; only `apply` may raise Rejected."""
+
+    def apply(self, workload: Workload) -> None:
+        """Make `workload.replicas` instances of this revision run, and ask those in `retire` to stop.
+
+        Before: nothing needs to exist. During: returns as soon as starts and stops are asked for; what was
+        asked shows in `observe` at once, as starting, or as running until its end. After: asking the same
+        again changes nothing. Instances on their way out don't count; missing ones are started under new
+        names; surplus ones are stopped, newest first. Unknown names in `retire` are passed over. Two calls at
+        once, even from two processes, end with `replicas` instances.
+        """
+
+    def observe(self, owner: str | None = None) -> dict[str, Observed]:
+        """Everything of this installation (or of one owner) that runs, or has ended and is not forgotten.
+
+        Before any `apply`: empty. During: one call, cheap enough for every sweep. After an end: phase exited,
+        with code, message and time, until `forget`. A thing that vanished without a trace is simply not in
+        the answer. An outage raises Unavailable; it never answers with fewer instances than there are.
+        """
+
+    def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
+        """At most `limit` lines with an offset above `after`, oldest first; the last -n lines for `after=-n`.
+
+        Before the first line, and for a name that is not known: empty. While it runs and after its end: what
+        is still kept. If older lines are gone, the answer starts at the oldest kept one.
+        """
+
+    def usage(self, owner: str | None = None) -> dict[str, Sampled]:
+        """What each live instance uses. `cpu_millis` is None the first time an instance is asked about."""
+
+    def capacity(self) -> Capacity:
+        """What this place has and what is left, counting what live instances were promised."""
+
+    def forget(self, name: str) -> None:
+        """Drop what is left of an ended instance: record and logs. A live or unknown name is left alone."""

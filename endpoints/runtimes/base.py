@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Command:
-    """What an instance runs. `model` is a path that the runtime's instances can read; a length is in tokens."""
+    """What an instance runs. `model` is a path where its instances can read it; lengths are in tokens."""
 
     engine: str
     model: str
@@ -102,7 +102,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line that an instance wrote. `offset` numbers an instance's lines 1, 2, 3…; a jump means lost lines."""
+    """One line that an instance wrote. `offset` numbers its lines 1, 2, 3…; a jump means lost lines."""
 
     at: datetime
     stream: str

@@ -1,0 +1,115 @@
+"""llama.cpp's own OpenAI-compatible server, run with a revision's settings."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from typing import Any
+
+from serving.config import EngineConfig, Refusal
+
+VERBOSITY = {"ERROR": 1, "WARNING": 2, "INFO": 3, "DEBUG": 4}
+DRAIN_SECONDS = 30.0
+IN_FLIGHT = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
+
+
+def check_model(path: str) -> None:
+    """Refusal 66 if the file can't be read, 65 if it is not a GGUF: said before an engine says it in C++."""
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise Refusal(66, f"cannot read the model {path}: {error.strerror}") from error
+    if magic != b"GGUF":
+        raise Refusal(65, f"the model {path} is not a GGUF file: it begins with {magic!r}")
+
+
+def params(config: EngineConfig, port: int) -> Any:
+    """The engine's own parameters for this config. Refusal 72 if the engine is not installed."""
+    try:
+        import xllamacpp  # noqa: PLC0415  an instance pays for its own engine only
+    except ImportError as error:
+        raise Refusal(72, f"the llama.cpp engine is not installed here: {error}") from error
+    given = xllamacpp.CommonParams()
+    given.model.path = config.model
+    given.model_alias = {config.alias}
+    given.hostnames = [config.host]
+    given.port = port
+    given.reuse_port = not config.port
+    # The engine divides n_ctx among its slots, so each sequence gets the promised length.
+    given.n_ctx = config.context_length * config.parallel
+    given.n_parallel = config.parallel
+    given.cache_type_k = given.cache_type_v = getattr(xllamacpp.ggml_type, _ggml(config.kv_cache_type))
+    given.cpuparams.n_threads = given.cpuparams_batch.n_threads = config.threads
+    given.n_threads_http = config.threads_http or 2 * config.parallel + 6
+    given.verbosity = VERBOSITY[config.log_level]
+    given.endpoint_metrics = True
+    given.ctx_shift = False  # a prompt that is too long is an error, never cut in silence
+    _closed(given)
+    return given
+
+
+def _closed(given: Any) -> None:
+    """Switch off what an instance behind a gateway must not do."""
+    given.fit_params = False  # the revision's settings hold; the engine doesn't guess its own
+    given.cache_ram_mib = 0  # else it keeps old prompts in up to 8 GiB beyond what was planned for
+    given.cache_idle_slots = False
+    given.ui = False
+    given.endpoint_slots = given.endpoint_props = False  # they show other people's prompts
+    given.cors_origins = ""  # no web page calls an instance: the gateway does
+    given.cors_origins_explicit = True
+
+
+def _ggml(name: str) -> str:
+    return f"GGML_TYPE_{name.upper()}"
+
+
+def run(config: EngineConfig, port: int) -> int:
+    """Load the model, serve until SIGTERM or SIGINT, finish what is in flight, return the exit code.
+
+    Until the model is loaded /health answers 503, and a signal ends the process at once: nothing is lost.
+    Refusal 65 if the engine can't load the model; its own messages stand above on stderr.
+    """
+    import xllamacpp  # noqa: PLC0415  see params
+
+    signals = {signal.SIGTERM, signal.SIGINT}
+    try:
+        server = xllamacpp.Server(params(config, port))
+    except RuntimeError as error:
+        raise Refusal(65, f"llama.cpp cannot serve {config.model}: see its messages above") from error
+    # Blocked only now: while the engine loads it holds the interpreter, and no handler of ours could run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    say(f"serving {config.alias} at {server.listening_address}")
+    got = signal.sigwait(signals)
+    say(f"{signal.Signals(got).name}: finishing what is in flight")
+    if _drained(server):
+        del server  # closes connections after their last byte
+        return 0
+    say(f"still busy after {DRAIN_SECONDS:.0f} s: cutting what is left")
+    sys.stderr.flush()
+    return -1
+
+
+def _drained(server: Any, *, every: float = 0.05) -> bool:
+    """Whether the engine fell idle within the drain time.
+
+    It still answers who comes meanwhile: a gateway that picked this instance a moment ago must not see an
+    error. Two idle looks in a row, as a request may stand between the socket and the queue.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    idle = 0
+    while time.monotonic() < deadline:
+        busy = sum(int(count) for count in IN_FLIGHT.findall(server.handle_metrics()))
+        idle = 0 if busy else idle + 1
+        if idle == 2:
+            return True
+        time.sleep(every)
+    return False
+
+
+def say(text: str) -> None:
+    """One line for the instance's log."""
+    sys.stderr.write(f"serving: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,72 @@
+"""What is read in, checked in and filled into a request's body before an engine gets it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.errors import Refusal, not_json, unknown_model, wrong_value
+from gateway.routes import Route
+
+GENERATIONS = ("v1/chat/completions", "v1/completions")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A body for the engine, and what must be remembered of the client's own."""
+
+    body: bytes
+    request: dict[str, Any]
+    stream: bool
+    wants_usage: bool
+
+
+def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:
+    """Check the body and fill in what the endpoint adds: its defaults, and the question for usage."""
+    request = parsed(body)
+    if isinstance(request, Refusal):
+        return request
+    stream = request.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        return wrong_value("stream", "'stream' must be true or false.")
+    options = request.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        return wrong_value("stream_options", "'stream_options' must be an object.")
+    model = request.get("model")
+    if model is not None and model not in route.models:
+        return unknown_model(str(model), route.models)
+    additions: dict[str, Any] = {} if model == route.name else {"model": route.name}
+    if path in GENERATIONS:
+        additions |= {name: value for name, value in route.defaults.items() if request.get(name) is None}
+        if stream:
+            additions["stream_options"] = {**(options or {}), "include_usage": True}
+    try:
+        changed = orjson.dumps({**request, **additions}) if additions else body
+    except orjson.JSONEncodeError as wrong:
+        return not_json(f"The body can't be read: {wrong}.")
+    wants_usage = bool(options and options.get("include_usage"))
+    return Prepared(changed, request, bool(stream), wants_usage)
+
+
+def parsed(body: bytes) -> dict[str, Any] | Refusal:
+    """The body as a JSON object, or a refusal that says where it stops being one."""
+    if not body.strip():
+        return not_json("The request has no body; a JSON object is expected.")
+    try:
+        request: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as wrong:
+        where = f"line {wrong.lineno}, column {wrong.colno} (character {wrong.pos})"
+        return not_json(f"The body is not valid JSON at {where}: {wrong.msg}.")
+    if not isinstance(request, dict):
+        return not_json(f"The body must be a JSON object, not {KINDS.get(type(request), 'a value')}.")
+    return request
+
+
+KINDS: dict[type, str] = {
+    list: "a list",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a truth value",
+    type(None): "null",
+}

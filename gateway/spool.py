@@ -1,0 +1,168 @@
+"""Answered requests on local disk, so that a killed gateway forgets none.
+
+One folder per source, one living process per folder (a lock file says which). A record is one line, written
+by one `os.write` to a file opened for appending, before the last byte of the answer leaves: a client never
+holds an answer that the next start can't read back. Files ("segments") belong to one quarter hour and one
+process; they go when their quarter is over and all their rows are in the database. The kernel keeps what was
+written when a process is killed; a power cut may cost the seconds since the last database flush.
+"""
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from gateway.totals import QUARTER, Record
+
+SUFFIX = ".spool"
+FLOOR = "floor"
+LOCK = "lock"
+
+
+class Spool:
+    """The folder of one source, held by this process. Its name is the source's id in the database."""
+
+    def __init__(self, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self.source = folder.name
+        self.lock = lock
+        self.failures = 0
+        self.problem = ""
+        self.floor = _floor(folder)
+        self._file = -1
+        self._quarter = 0
+        self._torn = False
+
+    def append(self, record: Record) -> None:
+        """Write one record. A disk that refuses is counted and remembered, never raised: traffic goes on."""
+        line = encode(record)
+        try:
+            if self._quarter != quarter_of(record.at):
+                self._open(quarter_of(record.at))
+            data = b"\n" + line if self._torn else line
+            self._torn = os.write(self._file, data) != len(data)
+        except OSError as refused:
+            self.failed(refused.strerror or str(refused))
+        else:
+            if self._torn:
+                self.failed("the disk took only a part of a record")
+            else:
+                self.problem = ""
+
+    def failed(self, why: str) -> None:
+        self.failures += 1
+        self.problem = why
+
+    def replay(self) -> Iterator[Record]:
+        """Everything that segments of this folder hold; what an earlier process began to remove is left out."""
+        for path in sorted(self.folder.glob("*" + SUFFIX)):
+            if segment_quarter(path) < self.floor:
+                path.unlink()
+                continue
+            for line in path.read_bytes().split(b"\n"):
+                record = decode(line)
+                if record is not None:
+                    yield record
+
+    def clear(self, before: int) -> None:
+        """Remove the segments of quarters that started before `before`; their rows are in the database.
+
+        The floor is written first, so that a kill halfway can't leave half a quarter to be replayed.
+        """
+        old = [path for path in self.folder.glob("*" + SUFFIX) if segment_quarter(path) < before]
+        if not old:
+            return
+        fresh = self.folder / (FLOOR + ".new")
+        fresh.write_text(str(before))
+        fresh.replace(self.folder / FLOOR)
+        self.floor = before
+        for path in old:
+            path.unlink()
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._quarter = -1, 0
+        os.close(self.lock)
+
+    def destroy(self) -> None:
+        """Remove the whole folder, lock last: the source's id is never used again."""
+        shutil.rmtree(self.folder)
+        self.close()
+
+    def _open(self, quarter: int) -> None:
+        path = self.folder / f"{quarter}-{uuid.uuid4().hex[:8]}{SUFFIX}"
+        fresh = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._quarter, self._torn = fresh, quarter, False
+
+
+def claim(root: Path) -> tuple[Spool, list[Spool]]:
+    """This process's own folder, and those that ended processes left with something in them.
+
+    The own one is the first free folder, else a new one. Of the rest, the caller replays and destroys.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    free = [spool for folder in sorted(root.iterdir()) if (spool := _held(folder)) is not None]
+    if free:
+        return free[0], free[1:]
+    folder = root / uuid.uuid4().hex[:12]
+    folder.mkdir()
+    own = _held(folder)
+    if own is None:
+        return claim(root)  # another start was quicker to take the folder just made
+    return own, []
+
+
+def _held(folder: Path) -> Spool | None:
+    """The folder, locked for this process; None while another process lives in it, or when it is gone."""
+    path = folder / LOCK
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(path).st_ino == os.fstat(lock).st_ino:
+            return Spool(folder, lock)
+    except (BlockingIOError, FileNotFoundError):
+        pass  # somebody lives there, or removed it between our two looks
+    os.close(lock)
+    return None
+
+
+def encode(record: Record) -> bytes:
+    values = [getattr(record, name) for name in Record.__slots__]
+    return orjson.dumps(values) + b"\n"
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of one line; None for an empty one and for what a full disk or a power cut left torn."""
+    try:
+        values = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(values, list) or len(values) != len(Record.__slots__):
+        return None
+    return Record(*values)
+
+
+def quarter_of(at: float) -> int:
+    second = int(at)
+    return second - second % QUARTER
+
+
+def segment_quarter(path: Path) -> int:
+    return int(path.name.partition("-")[0])
+
+
+def _floor(folder: Path) -> int:
+    try:
+        return int((folder / FLOOR).read_text())
+    except FileNotFoundError:
+        return 0

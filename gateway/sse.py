@@ -1,0 +1,121 @@
+"""A stream of server-sent events on its way through: read, counted, and passed on as it came.
+
+Bytes arrive cut anywhere. An event is passed on when its blank line is there, which is when a client could
+first use it. What is changed: the usage that only we asked for is taken out, and an engine's bare `error:`
+line becomes the data event that clients read. Everything else leaves byte for byte as it came.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from gateway.errors import Refusal, upstream
+from gateway.usage import Usage, delivered_chars, usage_of
+
+EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+LINE_END = re.compile(rb"\r\n|\n|\r")
+LONGEST_EVENT = 8 * 2**20
+DONE = b"[DONE]"
+
+
+class EventFilter:
+    """Fed with what the engine sends; answers with what the client gets.
+
+    `events` counts data events that were passed on or would have been, `usage` is what the engine counted,
+    `chars` how much text went by, `error` the engine's error event, `done` whether [DONE] came.
+    """
+
+    def __init__(self, *, keep_usage: bool) -> None:
+        self.keep_usage = keep_usage
+        self.pending = b""
+        self.events = 0
+        self.chars = 0
+        self.usage: Usage | None = None
+        self.error: Refusal | None = None
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in some bytes, answer the whole events among them as the client should see them.
+
+        Raises ValueError when one event outgrows every bound.
+        """
+        pending = self.pending + data if self.pending else data
+        out, start = [], 0
+        for found in EVENT_END.finditer(pending):
+            if found.end() == len(pending) and pending.endswith(b"\r"):
+                break  # the other half of a CR LF may be in the next read
+            out.append(self._event(pending[start : found.end()]))
+            start = found.end()
+        self.pending = pending[start:]
+        if len(self.pending) > LONGEST_EVENT:
+            raise ValueError(f"one event of the stream is longer than {LONGEST_EVENT // 2**20} MiB")
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def close(self) -> bytes:
+        """The engine's end: an event that lacked only its blank line is completed."""
+        rest, self.pending = self.pending, b""
+        return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
+
+    def _event(self, raw: bytes) -> bytes:
+        data = data_of(raw)
+        if data is None:
+            return self._failed(raw) if raw.startswith(b"error:") else raw
+        if data == DONE:
+            if self.error is not None:
+                return b""  # nothing that failed may end as if it had not
+            self.done = True
+            return raw
+        try:
+            chunk: Any = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            self.events += 1
+            return raw
+        return self._chunk(chunk, raw) if isinstance(chunk, dict) else raw
+
+    def _chunk(self, chunk: dict[str, Any], raw: bytes) -> bytes:
+        if chunk.get("error"):
+            self.error = error_of(chunk["error"])
+            return raw
+        self.events += 1
+        self.chars += delivered_chars(chunk)
+        if "usage" not in chunk:
+            return raw
+        counted = usage_of(chunk["usage"])
+        self.usage = counted or self.usage
+        if self.keep_usage:
+            return raw
+        if counted and not chunk.get("choices"):
+            return b""
+        del chunk["usage"]
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    def _failed(self, raw: bytes) -> bytes:
+        text = raw[len(b"error:") :].strip()
+        try:
+            found: Any = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            found = text.decode("utf-8", "replace")
+        self.error = error_of(found.get("error", found) if isinstance(found, dict) else found)
+        return self.error.event()
+
+
+def data_of(raw: bytes) -> bytes | None:
+    """The data of one event, its lines joined; None when it has none (a comment, a heartbeat)."""
+    if raw.startswith(b"data: ") and raw.endswith(b"\n\n") and raw.find(b"\n") == len(raw) - 2:
+        return raw[6:-2]  # the shape that nearly every event has
+    lines = [line for line in LINE_END.split(raw) if line.startswith(b"data:") or line == b"data"]
+    if not lines:
+        return None
+    return b"\n".join(line[5:].removeprefix(b" ") for line in lines)
+
+
+def error_of(error: Any) -> Refusal:
+    """An engine's error event as a refusal: its own status where it gives a sensible one, else 502."""
+    if not isinstance(error, dict):
+        return upstream(502, "upstream_error", str(error) or "The engine failed without saying why.")
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 502
+    message = error.get("message")
+    text = message if isinstance(message, str) and message else "The engine failed without saying why."
+    return upstream(status, code if isinstance(code, str) else "upstream_error", text)

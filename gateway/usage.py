@@ -1,0 +1,95 @@
+"""Tokens of an answer: what the engine counted, else a labelled estimate from the text that was delivered.
+
+An answer that carried text never counts as nothing: an engine that leaves its usage out would be free.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer; `estimated` when nobody counted them and they follow from lengths of text."""
+
+    prompt: int = 0
+    completion: int = 0
+    estimated: bool = False
+
+
+NOTHING = Usage()
+
+
+def usage_of(block: Any) -> Usage | None:
+    """The usage block of an answer or of a stream's chunk; None when it is none or makes no sense."""
+    if not isinstance(block, dict):
+        return None
+    prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens", 0)
+    if not (is_count(prompt) and is_count(completion)):
+        return None
+    return Usage(prompt, completion)
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def estimated(*, prompt_chars: int, completion_chars: int) -> Usage:
+    """Four characters a token, rounded up, on either side."""
+    prompt, completion = -(-prompt_chars // CHARS_PER_TOKEN), -(-completion_chars // CHARS_PER_TOKEN)
+    return Usage(prompt, completion, estimated=True)
+
+
+def prompt_chars(request: dict[str, Any]) -> int:
+    """How much text a request asks the model to read: messages, prompt or input, with tool definitions."""
+    parts = (request.get(name) for name in ("messages", "prompt", "input", "tools"))
+    return sum(len(text) for part in parts for text in texts(part))
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, keys left out; a number (a prompt of token ids) counts as one token.
+
+    Walks with a list of its own: how deep a client nests must not matter.
+    """
+    left = [value]
+    while left:
+        match left.pop():
+            case str(text):
+                yield text
+            case list(items):
+                left.extend(items)
+            case dict(members):
+                left.extend(members.values())
+            case int():
+                yield " " * CHARS_PER_TOKEN
+
+
+def delivered_chars(answer: dict[str, Any]) -> int:
+    """How much generated text an answer or one chunk carries, reasoning and tool calls included."""
+    choices = answer.get("choices")
+    if not isinstance(choices, list):
+        return 0
+    return sum(choice_chars(choice) for choice in choices if isinstance(choice, dict))
+
+
+def choice_chars(choice: dict[str, Any]) -> int:
+    text = choice.get("text")
+    count = len(text) if isinstance(text, str) else 0
+    said = choice.get("delta") or choice.get("message")
+    if not isinstance(said, dict):
+        return count
+    for name in ("content", "reasoning_content", "reasoning", "refusal"):
+        text = said.get(name)
+        if isinstance(text, str):
+            count += len(text)
+    calls = said.get("tool_calls")
+    return count + sum(map(call_chars, calls)) if isinstance(calls, list) else count
+
+
+def call_chars(call: Any) -> int:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return 0
+    return sum(len(part) for part in (function.get("name"), function.get("arguments")) if isinstance(part, str))

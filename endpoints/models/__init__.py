@@ -1,0 +1,25 @@
+"""The facts of endpoints. Web and CLI write desired columns, the controller observed ones."""
+
+from endpoints.models.catalogue import InstanceType, Region
+from endpoints.models.deployment import Deployment, Instance, Phase
+from endpoints.models.draft import Draft
+from endpoints.models.endpoint import Endpoint, IdempotentRequest, Revision
+from endpoints.models.event import Event
+from endpoints.models.registry import ModelVersion, RegisteredModel
+from endpoints.models.secret import Secret
+
+__all__ = [
+    "Deployment",
+    "Draft",
+    "Endpoint",
+    "Event",
+    "IdempotentRequest",
+    "Instance",
+    "InstanceType",
+    "ModelVersion",
+    "Phase",
+    "Region",
+    "RegisteredModel",
+    "Revision",
+    "Secret",
+]

@@ -1,0 +1,126 @@
+"""What was measured: traffic counted by gateways, samples of instances, and their log lines."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from accounts.models import ApiKey
+from endpoints.models import Endpoint, Instance, Revision
+
+
+class Traffic(models.Model):
+    """One gateway's running totals of an endpoint's revision in a minute; replaced by its own source only.
+
+    Histograms are slices (see monitoring.histogram): `*_first` is the index of the first used bucket.
+    Sums and maxima are exact, in microseconds.
+    """
+
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="traffic")
+    revision = models.ForeignKey(Revision, models.CASCADE, related_name="+")
+    minute = models.DateTimeField()
+    source = models.CharField(max_length=64)
+    requests = models.PositiveIntegerField(default=0)
+    succeeded = models.PositiveIntegerField(default=0)  # 2xx
+    client_errors = models.PositiveIntegerField(default=0)  # 4xx but 499
+    server_errors = models.PositiveIntegerField(default=0)  # 5xx and streams that broke
+    aborted = models.PositiveIntegerField(default=0)  # 499: the client left
+    latency_first = models.PositiveSmallIntegerField(default=0)
+    latency_buckets = ArrayField(models.PositiveIntegerField(), default=list)
+    latency_sum_us = models.BigIntegerField(default=0)
+    latency_max_us = models.BigIntegerField(default=0)
+    ttft_first = models.PositiveSmallIntegerField(default=0)
+    ttft_buckets = ArrayField(models.PositiveIntegerField(), default=list)
+    ttft_sum_us = models.BigIntegerField(default=0)
+    ttft_max_us = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    estimated_tokens = models.BigIntegerField(default=0)  # part of the above that no engine reported
+    request_bytes = models.BigIntegerField(default=0)
+    response_bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "revision", "minute", "source"], name="traffic_once")
+        ]
+        indexes = [models.Index(fields=["minute"])]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} {self.minute:%F %R}"
+
+
+class StatusClass(models.TextChoices):
+    SUCCEEDED = "2xx", "Succeeded"
+    CLIENT_ERROR = "4xx", "Client error"
+    ABORTED = "499", "Client left"
+    SERVER_ERROR = "5xx", "Server error"
+
+
+class KeyTraffic(models.Model):
+    """The same by key and status class in a quarter hour, without histograms: billing's evidence."""
+
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="key_traffic")
+    revision = models.ForeignKey(Revision, models.CASCADE, related_name="+")
+    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, related_name="traffic")
+    status_class = models.CharField(max_length=3, choices=StatusClass.choices)
+    quarter = models.DateTimeField()
+    source = models.CharField(max_length=64)
+    requests = models.PositiveIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    estimated_tokens = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["endpoint", "revision", "key", "status_class", "quarter", "source"],
+                name="key_traffic_once",
+                nulls_distinct=False,
+            )
+        ]
+        indexes = [models.Index(fields=["quarter"])]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} {self.key_id} {self.quarter:%F %R}"
+
+
+class Sample(models.Model):
+    """What one instance used in a slot of 15 seconds. Null means not measured here, which is not zero."""
+
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="samples")
+    instance = models.ForeignKey(Instance, models.CASCADE, related_name="samples")
+    at = models.DateTimeField()  # the slot's start
+    cpu_millis = models.PositiveIntegerField(null=True)
+    memory_bytes = models.BigIntegerField(null=True)
+    gpu_percent = models.FloatField(null=True)
+    gpu_memory_bytes = models.BigIntegerField(null=True)
+    disk_bytes = models.BigIntegerField(null=True)
+    network_rx_bytes = models.BigIntegerField(null=True)
+    network_tx_bytes = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["instance", "at"], name="sample_once")]
+        indexes = [models.Index(fields=["endpoint", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.instance_id} {self.at:%F %T}"
+
+
+class LogLine(models.Model):
+    """One line of an instance's log, numbered without gaps per instance; `gap` marks lines lost before it."""
+
+    instance = models.ForeignKey(Instance, models.CASCADE, related_name="log_lines")
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="log_lines")
+    sequence = models.PositiveBigIntegerField()
+    offset = models.PositiveBigIntegerField()  # where the runtime's log goes on after it
+    at = models.DateTimeField()
+    stream = models.CharField(max_length=6)
+    text = models.TextField()
+    gap = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["instance", "sequence"], name="log_line_once")]
+        indexes = [models.Index(fields=["endpoint", "id"]), models.Index(fields=["at"])]
+
+    def __str__(self) -> str:
+        return self.text[:80]

@@ -1,0 +1,10 @@
+"""Fixtures that every test may use."""
+
+import pytest
+from django.core.cache import cache
+
+
+@pytest.fixture(autouse=True)
+def _no_leftovers() -> None:
+    """Throttles and counters of one test must not be felt by the next."""
+    cache.clear()

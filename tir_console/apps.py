@@ -1,0 +1,5 @@
+from django.apps import AppConfig
+
+
+class TirConsoleConfig(AppConfig):
+    name = "tir_console"

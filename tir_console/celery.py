@@ -1,0 +1,26 @@
+"""The Celery application and the whole beat table."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tir_console.settings")
+
+app = Celery("tir")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["endpoints", "monitoring", "billing"])
+
+app.conf.task_default_queue = "control"
+app.conf.task_routes = {
+    "endpoints.validate": {"queue": "slow"},
+    "endpoints.fetch": {"queue": "slow"},
+}
+# `expires` drops what a worker that was away would otherwise do many times over.
+app.conf.beat_schedule = {
+    "sweep": {"task": "endpoints.sweep", "schedule": 2.0, "options": {"expires": 2}},
+    "capacity": {"task": "endpoints.measure_capacity", "schedule": 10.0, "options": {"expires": 10}},
+    "tick": {"task": "monitoring.tick", "schedule": 1.0, "options": {"expires": 1}},
+    "logs": {"task": "monitoring.collect_logs", "schedule": 1.0, "options": {"expires": 1}},
+    "samples": {"task": "monitoring.sample", "schedule": 5.0, "options": {"expires": 5}},
+    "retention": {"task": "monitoring.expire", "schedule": 3600.0, "options": {"expires": 3600}},
+}

@@ -1,0 +1,19 @@
+"""Every page and route of the console."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from tir_console.api import api
+from tir_console.home import home
+
+urlpatterns = [
+    path("", home, name="home"),
+    path("", include("accounts.urls")),
+    path("", include("endpoints.urls")),
+    path("", include("monitoring.urls")),
+    path("", include("billing.urls")),
+    path("api/", api.urls),
+    path("admin/", admin.site.urls),
+]
+
+handler400 = "tir_console.home.bad_request"

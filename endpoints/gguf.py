@@ -34,7 +34,7 @@ SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"
 EMBEDDINGS: Final = frozenset({"token_embd.weight", "output.weight"})
 
 
-class NotGGUF(ValueError):  # noqa: N818 - the name says it to the person who reads it
+class NotGGUF(ValueError):
     """This is no GGUF file that can be used; the message says what was found and what to do."""
 
 
@@ -87,21 +87,16 @@ class GGUFFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON column."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "GGUFFacts":
         """The way back; keys an older or newer version wrote are left out."""
-        known = {item.name for item in fields(cls)}
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in data.items()
-                if key in known
-            }
-        )
+        names = {item.name for item in fields(cls)}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names
+        }
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -145,9 +140,7 @@ class Cursor:
     def skip(self, size: int) -> None:
         self.at += size
         if self.at > MAX_HEADER:
-            raise NotGGUF(
-                f"The header is larger than {MAX_HEADER >> 20} MiB, which no real model's is. Refused."
-            )
+            raise NotGGUF(f"The header is larger than {MAX_HEADER >> 20} MiB, which no real model's is. Refused.")
 
     def number(self, code: str) -> Any:
         return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
@@ -272,9 +265,7 @@ def _tensor(cursor: Cursor) -> Tensor:
     name = cursor.text(MAX_KEY, "a tensor's name")
     dimensions = cursor.number("I")
     if dimensions > 4:
-        raise NotGGUF(
-            f"Tensor {name[:80]!r} has {dimensions} dimensions; 4 is the most. The file is damaged."
-        )
+        raise NotGGUF(f"Tensor {name[:80]!r} has {dimensions} dimensions; 4 is the most. The file is damaged.")
     shape = tuple(int(cursor.number("Q")) for _ in range(dimensions))
     kind, offset = cursor.number("I"), int(cursor.number("Q"))
     elements = math.prod(shape)
@@ -286,15 +277,11 @@ def _tensor(cursor: Cursor) -> Tensor:
             f"Tensor {name[:80]!r} is stored in format {kind}, unknown here. Choose another quantization."
         )
     if shape and shape[0] % block.elements:
-        raise NotGGUF(
-            f"Tensor {name[:80]!r}: rows of {shape[0]} don't divide into {block.name} blocks. Damaged."
-        )
+        raise NotGGUF(f"Tensor {name[:80]!r}: rows of {shape[0]} don't divide into {block.name} blocks. Damaged.")
     return Tensor(name, shape, block.name, block.bytes_for(elements), offset)
 
 
-def _check_length(
-    header: int, tensors: Sequence[Tensor], metadata: Mapping[str, Value], size: int | None
-) -> None:
+def _check_length(header: int, tensors: Sequence[Tensor], metadata: Mapping[str, Value], size: int | None) -> None:
     alignment = _integer(metadata, "general.alignment") or 32
     if not 0 < alignment <= MAX_ALIGNMENT:
         raise NotGGUF(f"The header claims an alignment of {alignment}. The file is damaged.")

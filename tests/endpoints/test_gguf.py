@@ -163,9 +163,7 @@ def test_what_is_not_gguf_is_called_by_its_name(start: bytes, named: str) -> Non
     assert "GGUF" in said
 
 
-@pytest.mark.parametrize(
-    ("version", "named"), [(1, "version 1"), (4, "version 4"), (0x0300_0000, "big-endian")]
-)
+@pytest.mark.parametrize(("version", "named"), [(1, "version 1"), (4, "version 4"), (0x0300_0000, "big-endian")])
 def test_versions_that_cannot_be_read_are_said_so(version: int, named: str) -> None:
     assert named in refusal(header(version=version))
 

@@ -1,0 +1,26 @@
+"""How much memory a model needs, and whether that fits: pure calculation, no I/O, no Django."""
+
+from endpoints.memory.estimate import Device, Estimate, Parts, Quick, Verdict, estimate, quick_estimate
+from endpoints.memory.fit import KV_TYPE_FOR, format_problem, precision_problem
+from endpoints.memory.kv import KV_TYPES, bytes_per_token, kv_bytes
+from endpoints.memory.shape import Layers, ModelShape, shape_from_config, shape_from_gguf
+
+__all__ = [
+    "KV_TYPES",
+    "KV_TYPE_FOR",
+    "Device",
+    "Estimate",
+    "Layers",
+    "ModelShape",
+    "Parts",
+    "Quick",
+    "Verdict",
+    "bytes_per_token",
+    "estimate",
+    "format_problem",
+    "kv_bytes",
+    "precision_problem",
+    "quick_estimate",
+    "shape_from_config",
+    "shape_from_gguf",
+]

@@ -1,0 +1,37 @@
+// Menus close as one expects, "/" finds the search box, and what is refused stays unchosen.
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    const inside = menu.contains(event.target);
+    if (!inside || event.target.closest(".menu-panel a")) menu.open = false;
+  }
+  const refused = event.target.closest("[data-refused], .btn[aria-disabled='true']");
+  if (refused) event.preventDefault();
+});
+
+function step(menu, key) {
+  const items = [...menu.querySelectorAll(".menu-panel :is(a, button)")];
+  const at = items.indexOf(document.activeElement);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: items.length - 1 }[key];
+  items[(to + items.length) % items.length]?.focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  const menu = event.target.closest?.("details.menu[open]");
+  if (event.key === "Escape" && menu) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  } else if (menu && ["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) {
+    event.preventDefault();
+    step(menu, event.key);
+  } else if (event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !typing(event.target)) {
+    const search = document.querySelector("[data-search]");
+    if (!search) return;
+    event.preventDefault();
+    search.focus();
+    search.select();
+  }
+});
+
+function typing(element) {
+  return element.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(element.tagName);
+}

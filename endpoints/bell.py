@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cache
 
 import redis
 from asgiref.sync import async_to_sync
 from celery import current_app
 from channels.layers import get_channel_layer
-from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from accounts.bell import ROUTES, ring_gateway, valkey
+
 log = logging.getLogger(__name__)
 
-ROUTES = "tir:routes"  # the gateway listens here
+__all__ = ["ROUTES", "push", "ring_controller", "ring_gateway", "ring_pages", "send", "valkey"]
 
 
 def endpoint_group(endpoint_id: int) -> str:
@@ -25,17 +25,6 @@ def endpoint_group(endpoint_id: int) -> str:
 
 def project_group(project_id: int) -> str:
     return f"project.{project_id}"
-
-
-@cache
-def valkey() -> redis.Redis:
-    """One shared, thread-safe client; every call may raise redis.RedisError."""
-    return redis.Redis.from_url(settings.VALKEY_URL, socket_connect_timeout=1, socket_timeout=1)
-
-
-def ring_gateway() -> None:
-    """Tell the gateways that routes or keys changed."""
-    transaction.on_commit(_publish_routes)
 
 
 def ring_controller(endpoint_id: int) -> None:
@@ -67,10 +56,3 @@ def send(task: str, *arguments: object, queue: str = "control") -> bool:
         log.warning("Task %s was not queued: %s", task, problem)
         return False
     return True
-
-
-def _publish_routes() -> None:
-    try:
-        valkey().publish(ROUTES, "changed")
-    except (redis.RedisError, OSError) as problem:
-        log.warning("Gateways were not rung: %s", problem)

@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.models import ApiKey, Project, User
+from accounts.refused import Refused as Refused  # every verb below may raise it
 from accounts.roles import Right
 from endpoints import bell
 from endpoints.models.catalogue import InstanceType, Region
@@ -22,15 +23,6 @@ from endpoints.status import Desired, Status
 
 By = User | ApiKey | None
 PAGES = ("status", "timeline", "instances", "events", "actions")
-
-
-class Refused(Exception):
-    """An act that can't be done now; the text is for the person who asked. `field` names what to mend."""
-
-    def __init__(self, message: str, *, field: str = "", code: str = "refused") -> None:
-        super().__init__(message)
-        self.field = field
-        self.code = code
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):

@@ -1,0 +1,26 @@
+"""Who changed whose access, kept with the words it was shown in."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from accounts.models.user import User
+
+
+class AuditEntry(models.Model):
+    """One act on a project's members or keys; written in the same transaction as the act."""
+
+    project = models.ForeignKey("accounts.Project", models.CASCADE, related_name="audit")
+    who = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    who_text = models.CharField(max_length=160, blank=True)  # outlives the account
+    at = models.DateTimeField(default=timezone.now)
+    what = models.CharField(max_length=40)  # such as member.role_changed, key.revoked
+    message = models.CharField(max_length=300)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [models.Index(fields=["project", "-at"])]
+
+    def __str__(self) -> str:
+        return self.message

@@ -31,17 +31,3 @@ function guard(dialog) {
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-typed]")) guard(event.target.closest("dialog"));
 });
-// One press, one request.
-document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (event.defaultPrevented || form.dataset.sent || form.method !== "post") return;
-  form.dataset.sent = "yes";
-  setTimeout(() => delete form.dataset.sent, 3000);
-});
-document.addEventListener("submit", (event) => {
-  if (event.target.dataset.sent === "yes" && event.target.dataset.again) event.preventDefault();
-  event.target.dataset.again = event.target.dataset.sent ?? "";
-}, true);
-window.addEventListener("pageshow", () => {
-  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
-});

@@ -1,0 +1,195 @@
+// What a live page does with what arrives: a doorbell re-fetches the fragments it names, a tick fills values in
+// place, a silent line is said so. While the line is down the fragments are polled; when it is back they are
+// fetched once.
+import { format } from "./format.js";
+import { SILENT, connect, live, send, state } from "./socket.js";
+import { toast } from "./toast.js";
+
+const POLL = 5000;
+const page = { updated: Date.now(), loaded: Date.now(), polled: 0, seen: false };
+
+/* ── fragments ─────────────────────────────────────────────────────────────────────────────────── */
+const waiting = new Set();
+let timer = 0;
+
+function ring(what) {
+  for (const element of document.querySelectorAll("[data-refresh]")) {
+    const names = element.dataset.refresh.split(" ");
+    if (!what || what.some((name) => names.includes(name))) waiting.add(element);
+  }
+  clearTimeout(timer);
+  timer = setTimeout(fetchWaiting, 80); // several rings within a blink are one fetch
+}
+
+// Somebody typing or choosing in a fragment is not interrupted: it is fetched once they are done.
+function busy(element) {
+  const focus = document.activeElement;
+  const typing = element.contains(focus) && /^(INPUT|TEXTAREA|SELECT)$/.test(focus.tagName);
+  return typing || Boolean(element.querySelector("details.menu[open], dialog[open]"));
+}
+
+function fetchWaiting() {
+  for (const element of waiting) {
+    if (!element.isConnected) waiting.delete(element);
+    else if (!busy(element) && element.dataset.fetching !== "yes") {
+      waiting.delete(element);
+      refresh(element);
+    }
+  }
+  if (waiting.size) timer = setTimeout(fetchWaiting, 500);
+}
+
+async function refresh(element) {
+  element.dataset.fetching = "yes";
+  try {
+    await window.htmx.ajax("GET", element.getAttribute("hx-get"), { source: element });
+    page.updated = Date.now();
+  } catch {
+    // Said by the banner: it counts from the last fetch that worked.
+  } finally {
+    delete element.dataset.fetching;
+  }
+}
+
+/* What a reader has opened stays open when its fragment comes anew. */
+const opened = new WeakMap();
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const ids = [...event.detail.target.querySelectorAll("details[id][open]")].map((details) => details.id);
+  if (ids.length) opened.set(event.detail.xhr, ids);
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  for (const id of opened.get(event.detail.xhr) ?? []) {
+    const details = document.getElementById(id);
+    if (details) details.open = true;
+  }
+});
+
+/* ── values ────────────────────────────────────────────────────────────────────────────────────── */
+const at = (data, path) => path.split(".").reduce((part, key) => part?.[key], data);
+
+function fill(data) {
+  for (const element of document.querySelectorAll("[data-tick]")) {
+    const found = at(data, element.dataset.tick);
+    if (found === undefined) continue;
+    const rich = found !== null && typeof found === "object";
+    const value = rich ? found.value : found;
+    const text = format(value, element.dataset.format);
+    if (element.textContent !== text) element.textContent = text;
+    const tile = element.closest(".tile");
+    if (tile) dress(tile, typeof value === "string", rich ? found : {});
+  }
+}
+
+// A tile's live value may be {value, tone, tone_label, note, points}; a text as value stands for a missing number.
+function dress(tile, absent, { tone, tone_label: label, note, points }) {
+  tile.querySelector(".tile-value").classList.toggle("tile-absent", absent);
+  for (const part of tile.querySelectorAll(".tile-unit, .spark")) part.toggleAttribute("hidden", absent);
+  const badge = tile.querySelector(".status");
+  if (badge && tone !== undefined) {
+    badge.hidden = !tone || absent;
+    badge.className = `status is-${tone ?? "idle"}`;
+    badge.textContent = label ?? "";
+  }
+  const words = tile.querySelector(".tile-note");
+  if (words && note !== undefined) words.textContent = note ?? "";
+  if (points) tile.querySelector(".spark path")?.setAttribute("d", sparkline(points));
+}
+
+export function sparkline(points) {
+  const known = points.filter((point) => point !== null);
+  if (known.length < 2) return "";
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  let pen = "M";
+  return points.map((point, place) => {
+    if (point === null) {
+      pen = "M";
+      return "";
+    }
+    const height = high === low ? 12 : 23 - ((point - low) / (high - low)) * 22;
+    const part = `${pen}${((place * 100) / (points.length - 1)).toFixed(1)} ${height.toFixed(1)}`;
+    pen = "L";
+    return part;
+  }).join("");
+}
+
+/* ── the state of the line ─────────────────────────────────────────────────────────────────────── */
+function tell() {
+  const banner = document.getElementById("live-banner");
+  const quiet = Date.now() - page.updated;
+  const down = !state.open && Date.now() - Math.max(state.heard, page.loaded) > SILENT;
+  document.body.classList.toggle("is-stale", down && quiet > SILENT + 1000);
+  if (!banner) return;
+  banner.hidden = !down;
+  if (!down) return;
+  const [words, since] = parts(banner.querySelector(".banner-text"));
+  if (words.textContent === "") words.textContent = "Reconnecting…";
+  since.textContent = ` last update ${Math.round(quiet / 1000)} s ago`;
+  if (Date.now() - page.polled > POLL && !document.hidden) {
+    page.polled = Date.now();
+    ring(null);
+  }
+}
+
+// The seconds are for the eye only: a screen reader hears of the break once.
+function parts(text) {
+  if (!text.children.length) {
+    const seconds = document.createElement("span");
+    seconds.setAttribute("aria-hidden", "true");
+    text.append(document.createElement("span"), seconds);
+  }
+  return text.children;
+}
+
+/* ── actions ───────────────────────────────────────────────────────────────────────────────────── */
+const asked = new Map();
+
+// A form with data-verb goes over the socket while that is open; else it posts in the plain way.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.dataset.verb || !state.open || !form.reportValidity()) return;
+  const { csrfmiddlewaretoken: _, ...args } = Object.fromEntries(new FormData(form, event.submitter));
+  const id = crypto.randomUUID?.() ?? String(Math.random());
+  if (!send({ type: "action", verb: form.dataset.verb, args, id })) return;
+  event.preventDefault();
+  event.submitter?.setAttribute("aria-disabled", "true");
+  asked.set(id, { form, button: event.submitter, timer: setTimeout(() => late(id), 8000) });
+}, true);
+
+function done(id) {
+  const request = asked.get(id);
+  asked.delete(id);
+  clearTimeout(request?.timer);
+  request?.button?.removeAttribute("aria-disabled");
+  return request;
+}
+
+function late(id) {
+  done(id);
+  toast("No answer yet. If the action took place, this page shows it by itself.", { tone: "warn" });
+}
+
+live.addEventListener("result", ({ detail: { id, ok, message, url, undo } }) => {
+  const request = done(id);
+  if (ok) request?.form.closest("dialog")?.close();
+  if (ok && url) location.assign(url);
+  else if (message) toast(message, { tone: ok ? "ok" : "bad", undo });
+});
+
+/* ── start ─────────────────────────────────────────────────────────────────────────────────────── */
+live.addEventListener("doorbell", ({ detail }) => ring(detail.what));
+live.addEventListener("tick", ({ detail }) => {
+  page.updated = Date.now();
+  if (!document.hidden) fill(detail.data);
+  document.dispatchEvent(new CustomEvent("tick", { detail }));
+});
+live.addEventListener("beat", () => (page.updated = Date.now()));
+live.addEventListener("open", () => {
+  page.updated = Date.now();
+  if (page.seen || Date.now() - page.loaded > SILENT) ring(null);
+  page.seen = true;
+});
+
+export function start(path) {
+  connect(path);
+  setInterval(tell, 1000);
+}

@@ -81,7 +81,6 @@ def run(config: EngineConfig, port: int) -> int:
         raise Refusal(65, f"llama.cpp cannot serve {config.model}: see its messages above") from error
     # Blocked only now: while the engine loads it holds the interpreter, and no handler of ours could run.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    say(f"serving {config.alias} at {server.listening_address}")
     got = signal.sigwait(signals)
     say(f"{signal.Signals(got).name}: finishing what is in flight")
     if _drained(server):

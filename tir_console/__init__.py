@@ -1,3 +1,1 @@
-from tir_console.celery import app as celery_app
-
-__all__ = ["celery_app"]
+"""The composition root. Empty on purpose: the launcher in `up` imports it and must stay small."""

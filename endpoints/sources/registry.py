@@ -1,0 +1,85 @@
+"""A model version of our own registry: its files lie in the store already and are used where they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from endpoints.sources import store as storage
+from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem, read_model
+from endpoints.sources.choices import chosen, model_choices, nothing_to_run
+
+
+@dataclass(frozen=True)
+class RegistrySource:
+    """`path` is the main file; the declared files lie beside it, by paths relative to its folder."""
+
+    path: Path
+    declared: tuple[SourceFile, ...]
+    version: str
+    store: Path
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], store: Path) -> "RegistrySource":
+        """From the version's plain facts: path (absolute, or relative to the store), files, version."""
+        declared = tuple(
+            SourceFile(Path(file["path"]).name, int(file["size"]), file.get("sha256")) for file in spec["files"]
+        )
+        return cls(store / spec["path"], declared, str(spec.get("version", "")), store)
+
+    def check(self) -> Found:
+        for file in self.declared:
+            self._require(file)
+        choices = model_choices(self.declared)
+        if not choices:
+            raise nothing_to_run(self.declared, "This model version")
+        choice = chosen(choices, self.path.name)
+        facts = read_model(self, choice, {file.path: file.size for file in self.declared})
+        return Found(self.version, self.declared, choices, choice.path, facts, facts.license)
+
+    def files(self) -> list[SourceFile]:
+        return list(self.declared)
+
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        with self._local(path).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def fetch(self, into: Path, progress: Progress, files: Sequence[str]) -> Path:
+        """Nothing is copied: the files are verified, once for as long as they stay unchanged."""
+        wanted = [file for file in self.declared if file.path in files]
+        total, before = sum(file.size for file in wanted), 0
+        progress(0, total)
+        for file in wanted:
+            self._verify(file, lambda done, before=before: progress(before + done, total))
+            before += file.size
+            progress(before, total)
+        return self._local(files[0])
+
+    def _verify(self, file: SourceFile, progress: Any) -> None:
+        self._require(file)
+        if file.sha256 and storage.digest(self._local(file.path), self.store, progress) != file.sha256:
+            raise SourceProblem(
+                "damaged",
+                f"{file.path} is not what was registered: its digest differs. Register the model again.",
+                "model",
+            )
+
+    def _require(self, file: SourceFile) -> None:
+        path = self._local(file.path)
+        if not path.is_file():
+            raise SourceProblem(
+                "missing", f"{file.path} is gone from the model store. Register the model again.", "model"
+            )
+        size = path.stat().st_size
+        if size != file.size:
+            raise SourceProblem(
+                "damaged",
+                f"{file.path} has {size:,} bytes, {file.size:,} were registered. Register the model again.",
+                "model",
+            )
+
+    def _local(self, path: str) -> Path:
+        if path not in {file.path for file in self.declared}:
+            raise SourceProblem("no_file", f"There is no file “{path}” in this model version.", "file")
+        return self.path.parent / path

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 
 import redis
-from asgiref.sync import async_to_sync
 from celery import current_app
 from channels.layers import get_channel_layer
 from django.db import transaction
@@ -40,12 +39,30 @@ def ring_pages(project_id: int, endpoint_id: int | None, what: Sequence[str]) ->
 def push(project_id: int, endpoint_id: int | None, message: dict[str, object]) -> None:
     """Send one live message to everybody who looks at the project or the endpoint."""
     groups = [project_group(project_id)] + ([endpoint_group(endpoint_id)] if endpoint_id else [])
+    publish([(group, message) for group in groups])
+
+
+def publish(messages: Sequence[tuple[str, dict[str, Any]]]) -> bool:
+    """Send each message to its group's sockets; False when Valkey is away (pages then ask by themselves).
+
+    The same wire form as the channel layer's own `group_send`, which needs an event loop and, from a
+    worker's thread, a new connection for every call.
+    """
     layer = get_channel_layer()
+    if not messages or layer is None:
+        return True
+    prefix = settings.CHANNEL_LAYERS["default"]["CONFIG"]["prefix"]
     try:
-        for group in groups:
-            async_to_sync(layer.group_send)(group, {"type": "live.message", "message": message})
+        pipe = valkey().pipeline(transaction=False)
+        for group, message in messages:
+            pipe.publish(
+                f"{prefix}__group__{group}", layer.serialize({"type": "live.message", "message": message})
+            )
+        pipe.execute()
     except (redis.RedisError, OSError) as problem:
         log.warning("Pages were not rung: %s", problem)
+        return False
+    return True
 
 
 def send(task: str, *arguments: object, queue: str = "control") -> bool:

@@ -116,7 +116,8 @@ FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────
 _database = dict(dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True))
-_database["OPTIONS"] = {"connect_timeout": 3, "application_name": "tir"} | _database.get("OPTIONS", {})
+_options: Any = _database.get("OPTIONS", {})
+_database["OPTIONS"] = {"connect_timeout": 3, "application_name": "tir", **_options}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {

@@ -6,7 +6,7 @@ from endpoints.models.draft import Draft
 from endpoints.models.endpoint import Endpoint, IdempotentRequest, Revision
 from endpoints.models.event import Event
 from endpoints.models.registry import ModelVersion, RegisteredModel
-from endpoints.models.secret import Secret
+from endpoints.models.secret import Secret, Undecryptable
 
 __all__ = [
     "Deployment",
@@ -22,4 +22,5 @@ __all__ = [
     "RegisteredModel",
     "Revision",
     "Secret",
+    "Undecryptable",
 ]

@@ -12,7 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from accounts.models import ApiKey, Project, User
-from accounts.refused import Refused as Refused  # every verb below may raise it
+from accounts.refused import Refused as Refused  # noqa: PLC0414 (every verb below may raise it)
 from accounts.roles import Right
 from endpoints import bell
 from endpoints.models.catalogue import InstanceType, Region

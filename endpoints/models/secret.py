@@ -21,9 +21,10 @@ class Undecryptable(Exception):
 
 
 def _box() -> MultiFernet:
-    keys = list(settings.ENCRYPTION_KEYS)
+    keys: list[str] = list(settings.ENCRYPTION_KEYS)
     if not keys:
-        keys = [base64.urlsafe_b64encode(hashlib.sha256(b"secrets:" + settings.SECRET_KEY.encode()).digest())]
+        derived = hashlib.sha256(b"secrets:" + settings.SECRET_KEY.encode()).digest()
+        keys = [base64.urlsafe_b64encode(derived).decode()]
     return MultiFernet([Fernet(key) for key in keys])
 
 

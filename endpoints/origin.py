@@ -1,0 +1,52 @@
+"""From a source as a person named it to the source that can be asked: finds the version, opens the secret."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from django.conf import settings
+from django.db.models import F
+
+from accounts.models import Project
+from endpoints.models import ModelVersion, RegisteredModel, Secret, Undecryptable
+from endpoints.sources import Source, SourceProblem, source_for
+from endpoints.spec import SourceKind, SourceSpec
+
+
+def store() -> Path:
+    """Where models lie on this machine."""
+    return Path(settings.DATA_DIR) / "models"
+
+
+def source_of(wanted: SourceSpec, project: Project) -> Source:
+    """Raises SourceProblem when the registry, or the project's secrets, don't have what is named."""
+    asked = asdict(wanted)
+    if wanted.kind == SourceKind.REGISTRY:
+        version = version_of(wanted, project)
+        path = str(Path(settings.DATA_DIR) / version.path)
+        asked |= {"path": path, "files": version.files, "version": str(version.number)}
+    token = _token(wanted.token_secret, project) if wanted.token_secret else None
+    return source_for(asked, store=store(), token=token, hub=settings.HF_ENDPOINT)
+
+
+def version_of(wanted: SourceSpec, project: Project) -> ModelVersion:
+    """The version in the project's own registry, else in the one that all share."""
+    models = RegisteredModel.objects.usable_in(project).filter(name=wanted.model)
+    model = models.order_by(F("project").asc(nulls_last=True)).first()
+    if model is None:
+        raise SourceProblem("no_such_model", f"The registry has no model “{wanted.model}”.", "model")
+    version = model.versions.filter(number=wanted.version).first()
+    if version is None:
+        raise SourceProblem("no_such_version", f"“{model.name}” has no version {wanted.version}.", "version")
+    return version
+
+
+def _token(name: str, project: Project) -> str:
+    secret = Secret.objects.filter(project=project, name=name).first()
+    if secret is None:
+        raise SourceProblem("no_such_secret", f"There is no secret “{name}”. Store it first.", "token_secret")
+    try:
+        return secret.reveal()
+    except Undecryptable as problem:
+        raise SourceProblem("secret_unreadable", str(problem), "token_secret") from None

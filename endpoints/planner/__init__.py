@@ -1,0 +1,33 @@
+"""The pure planner: from facts and observations to changes and actions. No I/O, no clock of its own."""
+
+from endpoints.planner.facts import (
+    Apply,
+    DeploymentFacts,
+    EndpointFacts,
+    Failure,
+    InstanceFacts,
+    Note,
+    PhaseFacts,
+    Plan,
+    Probe,
+    Queue,
+    RevisionFacts,
+    Room,
+)
+from endpoints.planner.plan import plan
+
+__all__ = [
+    "Apply",
+    "DeploymentFacts",
+    "EndpointFacts",
+    "Failure",
+    "InstanceFacts",
+    "Note",
+    "PhaseFacts",
+    "Plan",
+    "Probe",
+    "Queue",
+    "RevisionFacts",
+    "Room",
+    "plan",
+]

@@ -1,0 +1,43 @@
+"""Deadlines, budgets and paces of the controller, in one place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from endpoints.models.deployment import PhaseKind
+
+# How long a phase may take. Loading grows with the model: see `loading_deadline`.
+DEADLINES = {
+    PhaseKind.VALIDATION: timedelta(seconds=120),
+    PhaseKind.BUILD: timedelta(minutes=10),
+    PhaseKind.ALLOCATION: timedelta(minutes=3),
+    PhaseKind.LOADING: timedelta(minutes=10),
+    PhaseKind.HEALTH: timedelta(seconds=120),
+    PhaseKind.READY: timedelta(minutes=20),
+}
+SLOWEST_LINK = 5 * 1024**2  # bytes a second that a model must come in with at the least
+
+CRASH_WINDOW = timedelta(minutes=10)
+CRASHES_WHILE_DEPLOYING = 3
+CRASHES_WHILE_SERVING = 5
+NEVER_MENDS = {64: "BadConfiguration", 65: "BadModelFile", 72: "EngineMissing"}  # exit codes of `serving`
+
+UNREADY_AFTER = 3  # failed probes in a row
+DRAIN_GRACE = timedelta(seconds=3)  # until every gateway knows and has said what it still carries
+DRAIN_DEADLINE = timedelta(seconds=60)
+DELETE_DEADLINE = timedelta(seconds=10)
+MESSAGE_LEASE = timedelta(seconds=5)  # how long a message to a slow worker may be on its way
+SURGE = 1
+
+BUSY = timedelta(milliseconds=100)  # pace while something is starting
+CALM = timedelta(seconds=1)  # pace while something drains or waits
+
+
+def loading_deadline(model_bytes: int) -> timedelta:
+    """Ten minutes, and what the bytes need on a slow link."""
+    return DEADLINES[PhaseKind.LOADING] + timedelta(seconds=model_bytes / SLOWEST_LINK)
+
+
+def back_off(failures: int) -> timedelta:
+    """The wait before the next start: none after the first crash, then 1, 2, 4… up to 60 s."""
+    return timedelta(seconds=min(60, 2 ** (failures - 2))) if failures > 1 else timedelta(0)

@@ -1,0 +1,93 @@
+"""Asking an instance whether it serves: /health, the model list, and one real one-token call."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from endpoints.planner import Probe
+
+HEALTH_TIMEOUT = 2.0  # seconds
+CALL_TIMEOUT = 60.0
+Clock = Callable[[], datetime]
+
+
+class Wrong(Exception):
+    """The instance answered, and not as it should; the text says how."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One instance to probe. `prove`: also list the model and make one real call, as before its first traffic."""
+
+    name: str
+    address: str
+    alias: str
+    prove: bool
+
+
+def probe(asked: Asked, clock: Clock) -> Probe:
+    """What it answered. Never raises: an instance that can't be reached is an answer too."""
+    try:
+        _ask(asked.address, "GET", "/health", timeout=HEALTH_TIMEOUT)
+    except (OSError, http.client.HTTPException, Wrong) as problem:
+        return Probe(healthy_at=None, message=f"{asked.address}/health: {_words(problem)}")
+    healthy_at = clock()
+    if not asked.prove:
+        return Probe(healthy_at=healthy_at)
+    try:
+        _prove(asked)
+    except (OSError, http.client.HTTPException, ValueError, Wrong) as problem:
+        return Probe(healthy_at=healthy_at, works=False, message=f"{asked.address}: {_words(problem)}")
+    return Probe(healthy_at=healthy_at, works=True, works_at=clock())
+
+
+def _prove(asked: Asked) -> None:
+    listed = json.loads(_ask(asked.address, "GET", "/v1/models", timeout=HEALTH_TIMEOUT))
+    names = [str(entry.get("id")) for entry in listed.get("data", [])]
+    if asked.alias not in names:
+        raise Wrong(f"/v1/models lists {', '.join(names) or 'nothing'}, not {asked.alias}")
+    question = {
+        "model": asked.alias,
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 1,
+        "temperature": 0,
+    }
+    try:
+        _ask(asked.address, "POST", "/v1/chat/completions", question)
+    except Wrong as chat:
+        # A model without a chat template still completes; an embedding model still embeds.
+        try:
+            _ask(asked.address, "POST", "/v1/completions", {"prompt": "Hi", "max_tokens": 1})
+        except Wrong:
+            try:
+                _ask(asked.address, "POST", "/v1/embeddings", {"input": "Hi", "model": asked.alias})
+            except Wrong:
+                raise chat from None
+
+
+def _ask(address: str, method: str, path: str, body: object = None, *, timeout: float = CALL_TIMEOUT) -> bytes:
+    place = urlsplit(address)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
+    try:
+        sent = json.dumps(body).encode() if body is not None else None
+        connection.request(method, path, sent, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read(1 << 20)
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise Wrong(f"{path} answered {answer.status}: {content[:200].decode(errors='replace').strip()}")
+    return content
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, ConnectionRefusedError):
+        return "nothing listens there yet"
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    return str(problem) or type(problem).__name__

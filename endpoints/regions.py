@@ -1,0 +1,35 @@
+"""From a region's row to the runtime that runs its instances."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+
+from endpoints.models import Region
+from endpoints.runtimes import runtime_for
+from endpoints.runtimes.base import Runtime
+
+_replaced: dict[str, Runtime] = {}
+
+
+def runtime_of(region: Region) -> Runtime:
+    """The runtime of a region; one object a process, because a runtime keeps nothing that matters."""
+    if region.slug in _replaced:
+        return _replaced[region.slug]
+    return _build(region.runtime, tuple(sorted(region.config.items())))
+
+
+@cache
+def _build(kind: str, config: tuple[tuple[str, Any], ...]) -> Runtime:
+    ours = {"data_dir": str(settings.DATA_DIR), "cpu_overcommit": settings.CPU_OVERCOMMIT}
+    return runtime_for(kind, ours | dict(config))
+
+
+def replace_runtime(slug: str, runtime: Runtime | None) -> None:
+    """Put another runtime in a region's place: for tests and benchmarks, which bring their own worlds."""
+    if runtime is None:
+        _replaced.pop(slug, None)
+    else:
+        _replaced[slug] = runtime

@@ -1,0 +1,54 @@
+"""Celery's door to the controller. Every task may run twice, late or not at all."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+
+from celery import shared_task
+from django.db import close_old_connections
+from django.utils import timezone
+
+from endpoints import controller, preparation, sweep
+from endpoints.models import Region
+from endpoints.regions import runtime_of
+from endpoints.runtimes.base import Unavailable
+
+log = logging.getLogger(__name__)
+
+
+@shared_task(name="endpoints.sweep")
+def sweep_all() -> None:
+    close_old_connections()
+    sweep.sweep()
+
+
+@shared_task(name="endpoints.reconcile")
+def reconcile(endpoint_id: int) -> None:
+    close_old_connections()
+    controller.reconcile(endpoint_id)
+
+
+@shared_task(name="endpoints.validate")
+def validate(deployment_id: int) -> None:
+    close_old_connections()
+    preparation.validate(deployment_id)
+
+
+@shared_task(name="endpoints.fetch")
+def fetch(deployment_id: int) -> None:
+    close_old_connections()
+    preparation.fetch(deployment_id)
+
+
+@shared_task(name="endpoints.measure_capacity")
+def measure_capacity() -> None:
+    """Write down what each region says it can hold, for pages that may not ask a runtime."""
+    close_old_connections()
+    for region in Region.objects.filter(enabled=True):
+        try:
+            capacity = asdict(runtime_of(region).capacity())
+        except Unavailable as problem:
+            log.warning("Region %s can't be asked: %s", region.slug, problem)
+            continue
+        Region.objects.filter(pk=region.pk).update(capacity=capacity, capacity_at=timezone.now())

@@ -41,7 +41,7 @@ class Window:
 class Meter:
     """The one place where an answered request counts.
 
-    Time never runs backwards here: a record of a bucket that was already written and forgotten would
+    Its time never falls before `floor`: a record of a bucket that was already written and forgotten would
     replace the whole row by itself.
     """
 
@@ -53,12 +53,11 @@ class Meter:
         self.windows: dict[int, Window] = {}
         self.used: dict[int, float] = {}
         self.replayed = 0
-        self.last = float(own.floor)
+        self.floor = own.floor
         for other, totals in [(own, self.totals), *self.left]:
             for record in other.replay():
                 totals.add(record)
                 self.replayed += 1
-                self.last = max(self.last, record.at)
 
     @classmethod
     def open(cls, folder: Path) -> "Meter":
@@ -66,8 +65,7 @@ class Meter:
         return cls(*spool.claim(folder))
 
     def now(self) -> float:
-        self.last = max(self.last, self.clock())
-        return self.last
+        return max(self.clock(), self.floor)
 
     def record(self, record: Record) -> None:
         """Count one request; `record.at` comes from `now`. On disk when this returns, before the last byte."""
@@ -90,9 +88,9 @@ class Meter:
 
     def written(self) -> None:
         """Let go of quarter hours that are over and written, in memory and on disk."""
-        before = self.totals.written_up_to(self.now())
-        self.totals.drop(before)
-        self.spool.clear(before)
+        self.floor = max(self.floor, self.totals.written_up_to(self.now()))
+        self.totals.drop(self.floor)
+        self.spool.clear(self.floor)
         unwritten = []
         for other, totals in self.left:
             if totals.dirty_minutes or totals.dirty_quarters:

@@ -58,12 +58,12 @@ class EventFilter:
         return self._event(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
 
     def _event(self, raw: bytes) -> bytes:
+        if self.error is not None:
+            return b""  # a failure is the last that is heard; no [DONE] makes it look whole
         data = data_of(raw)
         if data is None:
             return self._failed(raw) if raw.startswith(b"error:") else raw
         if data == DONE:
-            if self.error is not None:
-                return b""  # nothing that failed may end as if it had not
             self.done = True
             return raw
         try:

@@ -1,0 +1,29 @@
+"""What the gateway asks of the world that is not traffic: facts in, counts out. Tests give it a memory."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from gateway.routes import RouteTable
+from gateway.totals import Rows
+
+
+class Away(Exception):
+    """The database or Valkey can't be reached now; what was asked is to be asked again later."""
+
+
+class Store(Protocol):
+    async def load(self, *, fresh: bool) -> RouteTable | None:
+        """Routes and keys; None when nothing changed since the last load. `fresh` skips the cheap look
+        that tells. Raises Away."""
+
+    async def flush(self, batch: Sequence[Rows], used: Mapping[int, float]) -> None:
+        """Write rows, each replacing the row of its key and source, and when keys were last used (key id to
+        seconds since 1970). All or nothing is not asked: writing again changes nothing. Raises Away."""
+
+    async def publish(self, source: str, tick: bytes) -> None:
+        """Show what goes on now (the shape is in `gateway.tick`) for five seconds. Raises Away."""
+
+    def listen(self) -> AsyncIterator[None]:
+        """Yield once per ring: routes or keys changed. Raises Away."""
+
+    async def close(self) -> None: ...

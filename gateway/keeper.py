@@ -1,0 +1,177 @@
+"""What a gateway does beside traffic: fresh routes, counts to the database, a tick for the browsers.
+
+Every loop outlives its source: routes stay as last read, counts stay dirty, and how long that has lasted is
+in `/healthz`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from gateway.contract import Away, Store
+from gateway.core import Gateway
+from gateway.tick import tick
+
+log = logging.getLogger("gateway")
+
+REFRESH_SECONDS = 1.0
+FLUSH_SECONDS = 5.0
+TICK_SECONDS = 1.0
+STALE_SECONDS = 10.0
+
+
+class Pulse:
+    """When something last worked, and why it does not now."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.last: float | None = None
+        self.problem = ""
+
+    def worked(self) -> None:
+        if self.problem:
+            log.warning("%s works again", self.name)
+        self.last, self.problem = monotonic(), ""
+
+    def failed(self, why: Exception) -> None:
+        if not self.problem:
+            log.warning("%s does not work: %s", self.name, why)
+        self.problem = str(why) or type(why).__name__
+
+    def age(self) -> float | None:
+        return None if self.last is None else round(monotonic() - self.last, 1)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"age_s": self.age(), "problem": self.problem or None}
+
+
+class Keeper:
+    """Runs the loops of one gateway against one store."""
+
+    def __init__(self, gateway: Gateway, store: Store) -> None:
+        self.gateway = gateway
+        self.store = store
+        self.routes, self.flushes, self.ticks = Pulse("Reading routes"), Pulse("Writing counts"), Pulse("Valkey")
+        self.draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+
+    async def stop(self) -> None:
+        """After the last request: end the loops, write what is left, let go of the store."""
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.flush()
+        self.gateway.pool.close()
+        self.gateway.meter.close()
+        await self.store.close()
+
+    async def refresh(self, *, fresh: bool = False) -> None:
+        try:
+            table = await self.store.load(fresh=fresh)
+        except Away as away:
+            self.routes.failed(away)
+            return
+        if table is not None:
+            self.gateway.table = table
+        self.routes.worked()
+
+    async def flush(self) -> None:
+        meter = self.gateway.meter
+        batch, used = meter.dirty(), meter.take_used()
+        try:
+            if batch or used:
+                await self.store.flush(batch, used)
+        except Away as away:
+            meter.put_back(batch)
+            meter.used = {**used, **meter.used}
+            self.flushes.failed(away)
+            return
+        except asyncio.CancelledError:
+            meter.put_back(batch)  # whether it was written is unknown; writing again changes nothing
+            raise
+        meter.written()
+        self.flushes.worked()
+
+    async def publish(self) -> None:
+        gateway = self.gateway
+        now = gateway.meter.now()
+        message = tick(gateway.meter, gateway.table.routes, gateway.balancer.in_flight, now=now)
+        try:
+            await self.store.publish(gateway.meter.totals.source, orjson.dumps(message))
+        except Away as away:
+            self.ticks.failed(away)
+        else:
+            self.ticks.worked()
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """Status and body of `/healthz`: 503 until routes were read and once draining; else 200, and
+        "degraded" with what is wrong while traffic goes on without a part."""
+        reason = ""
+        if self.draining:
+            reason = "The gateway is draining."
+        elif self.routes.last is None:
+            why = f": {self.routes.problem}" if self.routes.problem else ""
+            reason = f"The routes have not been read from the database yet{why}."
+        spool = self.gateway.meter.spool
+        wrong = [pulse.name for pulse in (self.routes, self.flushes, self.ticks) if pulse.problem]
+        wrong += ["Spool"] if spool.problem else []
+        age = self.routes.age()
+        if age is not None and age > STALE_SECONDS and self.routes.name not in wrong:
+            wrong.append(self.routes.name)
+        return (503 if reason else 200), {
+            "status": "unavailable" if reason else "degraded" if wrong else "ok",
+            "reason": reason or None,
+            "degraded": wrong,
+            "source": spool.source,
+            "endpoints": len(self.gateway.table),
+            "routes": self.routes.as_json(),
+            "flush": {**self.flushes.as_json(), "unwritten_rows": self.gateway.meter.unwritten()},
+            "spool": {
+                "failures": spool.failures,
+                "problem": spool.problem or None,
+                "replayed": self.gateway.meter.replayed,
+            },
+            "valkey": self.ticks.as_json(),
+            "in_flight": sum(self.gateway.balancer.in_flight.values()),
+        }
+
+    # ── loops ────────────────────────────────────────────────────────────────────────────────────
+    async def _refreshing(self) -> None:
+        await every(REFRESH_SECONDS, self.refresh)
+
+    async def _flushing(self) -> None:
+        await every(FLUSH_SECONDS, self.flush)
+
+    async def _ticking(self) -> None:
+        async def beat() -> None:
+            self.gateway.pool.sweep()
+            await self.publish()
+
+        await every(TICK_SECONDS, beat)
+
+    async def _listening(self) -> None:
+        while True:
+            try:
+                async for _ in self.store.listen():
+                    await self.refresh(fresh=True)
+            except Away:
+                pass  # the refresh every second finds what no ring told
+            await asyncio.sleep(REFRESH_SECONDS)
+
+
+async def every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    """Act now and then at fixed distances, however long an act takes."""
+    due = monotonic()
+    while True:
+        await act()
+        due = max(due + seconds, monotonic())
+        await asyncio.sleep(due - monotonic())

@@ -73,7 +73,8 @@ def percent(value: Number | None) -> str:
     """A share that already counts to 100: 0.3 %, 72 %."""
     if value is None or not isfinite(value):
         return ABSENT
-    return f"{_plain(value, 2 if 0 < abs(value) < 1 else 1 if abs(value) < 10 else 0)} %"
+    size = abs(float(value))
+    return f"{_plain(value, 2 if 0 < size < 1 else 1 if size < 10 else 0)} %"
 
 
 @register.filter
@@ -81,7 +82,8 @@ def quantity(value: Number | None) -> str:
     """A count or a rate: 1,250,000 or 4.25; an unmeasured one is a dash."""
     if value is None or not isfinite(value):
         return ABSENT
-    return _plain(value, 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
+    size = abs(float(value))
+    return _plain(value, 2 if size < 10 else 1 if size < 100 else 0)
 
 
 @register.filter

@@ -110,10 +110,11 @@ let leading = null;
 function together(from, x) {
   if (leading && leading !== from) return;
   leading = from;
+  const at = typeof x === "string" ? Date.parse(`${x.replace(" ", "T")}Z`) : x; // Plotly counts dates in ms
   for (const chart of charts.values()) {
     if (chart === from || !chart.drawn || !chart.visible || !chart.plot.isConnected) continue;
-    if (x === null || x === undefined) window.Plotly.Fx.unhover(chart.plot);
-    else window.Plotly.Fx.hover(chart.plot, { xval: x });
+    if (at === null || at === undefined) window.Plotly.Fx.unhover(chart.plot);
+    else window.Plotly.Fx.hover(chart.plot, { xval: at, yval: 0 });
   }
   leading = null;
 }

@@ -129,7 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         hub: Hub = self.server.hub
         path = unquote(urlsplit(self.path).path)
-        hub.requests.append(Asked(self.command, path, dict(self.headers.items())))
+        headers = {name.title(): value for name, value in self.headers.items()}
+        hub.requests.append(Asked(self.command, path, headers))
         self.body, self.fault = body, hub.take_fault(path)
         if self.fault.status:
             return self._send(self.fault.status, b"{}", self.fault.headers)

@@ -122,14 +122,13 @@ class HuggingFaceSource:
         partial = storage.partial_path(into, key)
 
         def watch() -> None:
-            progress(min(file.size, partial.stat().st_size if partial.exists() else 0))
+            progress(min(file.size, storage.size_of(partial)))
 
         with storage.locked(into, key, watch):
             blob = storage.blob_path(into, key)
             if file.sha256 and blob.exists():
                 return blob
-            have = partial.stat().st_size if partial.exists() else 0
-            storage.require_space(into, max(0, file.size - have), file.path)
+            storage.require_space(into, max(0, file.size - storage.size_of(partial)), file.path)
             wanted = Download(
                 self._url(file.path), partial, file.size, file.sha256, self._headers, self.stall, self.patience
             )

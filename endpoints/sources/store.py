@@ -45,6 +45,14 @@ def partial_path(store: Path, key: str) -> Path:
     return store / "partial" / key
 
 
+def size_of(path: Path) -> int:
+    """Bytes there now, 0 if the file is not (or no longer) there: others may be at work on it."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def key_of(*parts: str) -> str:
     """A file name for any text."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -79,6 +87,8 @@ def keep(partial: Path, store: Path, sha256: str) -> Path:
     """Turn a finished, verified download into a blob."""
     blob = blob_path(store, sha256)
     blob.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())  # the name must not survive a power cut that the bytes don't
     partial.replace(blob)
     _remember(blob, store, sha256)
     return blob

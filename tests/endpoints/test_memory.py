@@ -87,6 +87,23 @@ def test_the_cpu_estimate_is_what_llama_cpp_was_seen_to_use_and_never_less(
     assert resident <= found.need_bytes / MIB <= resident * 1.06
 
 
+# The same of a model of 604 million parameters in F16 with SmolLM2's vocabulary: other shape, same rule.
+BIGGER = ModelShape(
+    weight_bytes=1_208_090_624,
+    attention=(Layers(8, kv_heads=8, key_length=128, value_length=128),),
+    hidden=2048,
+    feed_forward=8192,
+    vocabulary=49_152,
+)
+
+
+@pytest.mark.parametrize(("length", "slots", "resident"), [(2048, 1, 1348), (4096, 4, 1807)])
+def test_the_cpu_estimate_holds_for_another_shape(length: int, slots: int, resident: int) -> None:
+    found = estimate(BIGGER, length=length, concurrency=slots, kv_type="f16", device=Device("cpu", 4 * GIB))
+    assert found.need_bytes is not None
+    assert found.need_bytes / MIB == pytest.approx(resident, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("shape", "kib"),
     [

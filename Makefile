@@ -1,0 +1,40 @@
+# make up     the whole console on this machine
+# make test   every test
+# make check  the gate without tests: style, types, imports, migrations, deployment checks
+# make bench  the benchmarks
+#
+# More arguments go through ARGS: make test ARGS="tests/up -x"
+
+BIN := .venv/bin
+PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
+BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
+
+.PHONY: up stop-all test check bench
+.DEFAULT_GOAL := up
+
+up: .venv/installed
+	@$(BIN)/python manage.py up $(ARGS)
+
+stop-all: .venv/installed
+	@$(BIN)/python manage.py up --stop-all $(ARGS)
+
+test: .venv/installed
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/djade --check --target-version 5.2 $$(git ls-files '*.html')
+	$(BIN)/mypy manage.py $(PACKAGES) $(BENCHMARKS) .ci/lock.py
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/lock.py
+	DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python manage.py makemigrations --check --dry-run
+	CONSOLE_URL=https://console.example SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w0) \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+bench: .venv/installed
+	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; \
+		$(BIN)/python -m $$(echo "$${file%.py}" | tr / .) $(ARGS); done
+
+.venv/installed: requirements.lock .ci/venv
+	@PYTHON="$(PYTHON)" .ci/venv

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from celery import current_app
 from channels.layers import get_channel_layer
+from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
@@ -48,15 +50,16 @@ def publish(messages: Sequence[tuple[str, dict[str, Any]]]) -> bool:
     The same wire form as the channel layer's own `group_send`, which needs an event loop and, from a
     worker's thread, a new connection for every call.
     """
-    layer = get_channel_layer()
+    layer: Any = get_channel_layer()
     if not messages or layer is None:
         return True
-    prefix = settings.CHANNEL_LAYERS["default"]["CONFIG"]["prefix"]
+    config: Any = settings.CHANNEL_LAYERS["default"]["CONFIG"]
     try:
         pipe = valkey().pipeline(transaction=False)
         for group, message in messages:
             pipe.publish(
-                f"{prefix}__group__{group}", layer.serialize({"type": "live.message", "message": message})
+                f"{config['prefix']}__group__{group}",
+                layer.serialize({"type": "live.message", "message": message}),
             )
         pipe.execute()
     except (redis.RedisError, OSError) as problem:

@@ -81,6 +81,7 @@ def load(endpoints: Iterable[Endpoint], at: datetime) -> list[Loaded]:
             deployment=_deployment(deployment, mine, phases[deployment.pk]) if deployment else None,
             last_failed=newest.get(row.pk) == DeploymentState.FAILED,
             halted=row.halted_at is not None,
+            notice=row.notice,
             instances=tuple(_instance(one) for one in live[row.pk]),
             failures=tuple(
                 _failure(one) for one in crashed[row.pk] if one.ended_at and one.ended_at > row.wished_at

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
+import django_stubs_ext
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from tir_console import environment as env
+
+django_stubs_ext.monkeypatch()  # lets ModelForm[User] and its like be written at run time
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -52,7 +55,6 @@ SILENCED_SYSTEM_CHECKS = [] if _https else _needs_tls
 
 # ── applications ─────────────────────────────────────────────────────────────────────────────────
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -157,6 +159,16 @@ AXES_LOCKOUT_CALLABLE = "accounts.views.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_IPWARE_PROXY_COUNT = TRUSTED_PROXIES
 AXES_VERBOSE = False
+
+# ── mail ─────────────────────────────────────────────────────────────────────────────────────────
+# Without a server none is sent: sign-ups work at once, and `manage.py login_link` helps who forgot a password.
+EMAIL_HOST = env.text("EMAIL_HOST", "")
+EMAIL_PORT = env.integer("EMAIL_PORT", 587)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS = env.flag("EMAIL_USE_TLS", True)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "TIR console <tir@localhost>")
 
 # ── language and time ────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"

@@ -79,6 +79,8 @@ class Endpoint(models.Model):
     halted_at = models.DateTimeField(null=True)  # the crash budget is spent: nothing more is started
     halted_reason = models.CharField(max_length=60, blank=True)
     halted_message = models.TextField(blank=True)
+    notice_reason = models.CharField(max_length=60, blank=True)  # why fewer run than wanted, if that is so
+    notice = models.TextField(blank=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)

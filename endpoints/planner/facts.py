@@ -105,6 +105,7 @@ class EndpointFacts:
     deployment: DeploymentFacts | None = None  # the unfinished one
     last_failed: bool = False
     halted: bool = False
+    notice: str = ""
     instances: tuple[InstanceFacts, ...] = ()  # those that have not ended
     failures: tuple[Failure, ...] = ()
     in_flight: Mapping[str, int] | None = None  # None: not known now

@@ -80,6 +80,7 @@ def _conclude(
             last_failed=state == DeploymentState.FAILED if state else facts.last_failed,
             live=len(world.live),
             ready=len(serving),
+            short=bool(answer.endpoint.get("notice", facts.notice)),
             lost=bool(recent) or any(one.state == InstanceState.UNREADY for one in world.live),
         )
     )

@@ -39,7 +39,9 @@ def steer(facts: EndpointFacts, target: RevisionFacts | None, world: World, at: 
                 after=InstanceState.DRAINING,
             )
         )
-    starts = _starts(facts, target, current, old, world.failures, at, plan)
+    missing = _missing(facts, target, current, old)
+    starts = _starts(facts, target, missing, world.failures, at, plan) if target else 0
+    _notice(facts, missing - starts, plan)
     retire = [one for one in going if _drain_is_over(one, facts, at)]
     retire += [one for one in drained if one.ready_at is None]  # never served: nothing to wait for
     _order(target, world, starts, {one.name for one in retire}, plan)
@@ -80,22 +82,31 @@ def _worth(one: InstanceFacts, facts: EndpointFacts) -> tuple[bool, int, float]:
     return (one.state == InstanceState.READY, carried, -one.started_at.timestamp())
 
 
-def _starts(
+def _missing(
     facts: EndpointFacts,
     target: RevisionFacts | None,
     current: Sequence[InstanceFacts],
     old: Sequence[InstanceFacts],
-    failures: Sequence[Failure],
-    at: datetime,
-    plan: Plan,
 ) -> int:
-    """How many to start now: what is wanted, within surge, room, crash budget and back-off."""
+    """How many more should run than do, within the surge of a rollout."""
     if target is None or facts.desired != Desired.RUNNING or facts.halted or not target.model_path:
         return 0
     missing = facts.wanted - len(current)
     if old:
         missing = min(missing, facts.wanted + limits.SURGE - len(current) - len(old))
-    if missing <= 0:
+    return max(0, missing)
+
+
+def _starts(
+    facts: EndpointFacts,
+    target: RevisionFacts,
+    missing: int,
+    failures: Sequence[Failure],
+    at: datetime,
+    plan: Plan,
+) -> int:
+    """How many to start now: what is missing, within room, crash budget and back-off."""
+    if missing == 0:
         return 0
     mine = [one for one in failures if one.revision_id == target.id]
     if mine and facts.deployment is None and len(mine) >= limits.CRASHES_WHILE_SERVING:
@@ -104,10 +115,18 @@ def _starts(
     if mine and at < (next_try := mine[-1].at + limits.back_off(len(mine))):
         plan.look_again(next_try)
         return 0
-    room = facts.room.instances if facts.room else 0
-    if room < missing:
-        plan.look_again(at + limits.CALM)
-    return min(missing, room)
+    return min(missing, facts.room.instances) if facts.room else 0
+
+
+def _notice(facts: EndpointFacts, short: int, plan: Plan) -> None:
+    """Say at the endpoint what keeps it from having all it wants, and take that back when it is over."""
+    shortage = facts.room.shortage if short and facts.room and facts.room.instances < 1 else ""
+    if shortage and facts.deployment is None:
+        if not facts.notice:
+            plan.endpoint |= {"notice_reason": "Unschedulable", "notice": shortage}
+            plan.notes.append(Note("endpoint.short", shortage, Severity.WARN, "Unschedulable"))
+    elif facts.notice:
+        plan.endpoint |= {"notice_reason": "", "notice": ""}
 
 
 def _halt(mine: Sequence[Failure], at: datetime, plan: Plan) -> None:

@@ -1,4 +1,14 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from endpoints import model_views, playground, secret_views
 
 app_name = "endpoints"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("projects/<slug:project>/endpoints/<slug:name>/try-token/", playground.try_token, name="try_token"),
+    path("projects/<slug:project>/models/", model_views.models, name="models"),
+    path("projects/<slug:project>/models/<slug:name>/", model_views.model, name="model"),
+    path("projects/<slug:project>/models/<slug:name>/deploy/", model_views.deploy, name="deploy_model"),
+    path("projects/<slug:project>/secrets/", secret_views.secrets, name="secrets"),
+    path("projects/<slug:project>/secrets/<slug:name>/replace/", secret_views.replace, name="replace_secret"),
+    path("projects/<slug:project>/secrets/<slug:name>/delete/", secret_views.delete, name="delete_secret"),
+]

@@ -7,8 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-from accounts.models import Project
-from accounts.roles import Right
+from accounts.models import Membership
+from accounts.roles import RIGHTS, Right
 
 # label, icon, URL name, the right it takes; every entry is a page that exists
 MENU = [
@@ -20,23 +20,43 @@ MENU = [
 ]
 
 
+LAST = "project"  # the session's last visited project
+
+
 def frame(request: HttpRequest) -> dict[str, Any]:
-    """`projects`, `project` and `nav` for base.html; empty for somebody who isn't logged in."""
+    """`projects`, `project`, `nav` and `person_menu` for base.html; empty for somebody who isn't logged in."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or request.htmx:  # type: ignore[attr-defined]
         return {}
-    projects = list(Project.objects.visible_to(user))
+    held = list(user.memberships.select_related("project").order_by("project__name"))
     slug = request.resolver_match.kwargs.get("project") if request.resolver_match else None
-    current = next((project for project in projects if project.slug == slug), None)
-    shown = current or (projects[0] if projects else None)
-    return {"projects": projects, "project": current, "nav": _menu(request, shown) if shown else []}
+    here = next((found for found in held if found.project.slug == slug), None)
+    if here and request.session.get(LAST) != slug:
+        request.session[LAST] = slug
+    shown = here or next((found for found in held if found.project.slug == request.session.get(LAST)), None)
+    shown = shown or next(iter(held), None)
+    return {
+        "projects": [found.project for found in held],
+        "project": shown.project if shown else None,
+        "nav": _menu(request, shown) if shown else [],
+        "person_menu": _person_menu(user.is_staff),
+    }
 
 
-def _menu(request: HttpRequest, project: Project) -> list[dict[str, Any]]:
+def _menu(request: HttpRequest, shown: Membership) -> list[dict[str, Any]]:
     entries = []
     for label, icon, name, right in MENU:
-        if not project.allows(request.user, right):
-            continue
-        url = reverse(name, kwargs={"project": project.slug})
-        entries.append({"label": label, "icon": icon, "url": url, "current": request.path.startswith(url)})
+        if shown.role in RIGHTS[right]:
+            url = reverse(name, kwargs={"project": shown.project.slug})
+            entries.append({"label": label, "icon": icon, "url": url, "current": request.path.startswith(url)})
+    return entries
+
+
+def _person_menu(staff: bool) -> list[dict[str, Any]]:
+    entries = [
+        {"label": "Your account", "icon": "user", "url": reverse("accounts:account")},
+        {"label": "REST API", "icon": "terminal", "url": reverse("api:openapi-view")},
+    ]
+    if staff:
+        entries.append({"label": "Administration", "icon": "settings", "url": reverse("admin:index")})
     return entries

@@ -4,11 +4,13 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from accounts.models import Project
+from tir_console.frame import LAST
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    project = Project.objects.visible_to(request.user).first()
-    return redirect("endpoints:list", project=project.slug) if project else redirect("accounts:new-project")
+    mine = Project.objects.visible_to(request.user)
+    project = mine.filter(slug=request.session.get(LAST)).first() or mine.first()
+    return redirect("endpoints:list", project=project.slug) if project else redirect("accounts:new_project")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.validators import RegexValidator
-from django.db import models
+from django.db import IntegrityError, models, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from accounts.models import Project, User
+from accounts.refused import Refused
 from accounts.roles import Right
+from endpoints.models.endpoint import By, Revision
+from endpoints.models.event import Event, actor_fields
 
 
 class Undecryptable(Exception):
@@ -64,6 +69,48 @@ class Secret(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @classmethod
+    @transaction.atomic
+    def store(cls, project: Project, name: str, value: str, *, description: str = "", by: By) -> Secret:
+        """Keep a new value under a free name. Raises Refused: name taken."""
+        secret = cls(project=project, name=name, description=description, created_by=actor_fields(by)["actor"])
+        secret.put(value)
+        try:
+            with transaction.atomic():
+                secret.save()
+        except IntegrityError:
+            raise Refused(
+                f"There is a secret “{name}” already. Replace its value instead.", field="name", code="name_taken"
+            ) from None
+        secret._record("secret.stored", f"Stored the secret “{name}”.", by=by)
+        return secret
+
+    @transaction.atomic
+    def replace(self, value: str, *, by: By) -> None:
+        """Instances that run keep the old value until they are restarted."""
+        self.put(value)
+        self.save(update_fields=["ciphertext", "updated_at"])
+        self._record("secret.replaced", f"Replaced the value of the secret “{self.name}”.", by=by)
+
+    @transaction.atomic
+    def discard(self, *, by: By) -> None:
+        """Delete it for good. Raises Refused while a living endpoint's revision needs it."""
+        Secret.objects.select_for_update().get(pk=self.pk)
+        needed_by = [str(revision) for revision in self.used_by()]
+        if needed_by:
+            raise Refused(
+                f"“{self.name}” is used by {', '.join(needed_by)}. Deploy them without it first.", code="in_use"
+            )
+        self._record("secret.deleted", f"Deleted the secret “{self.name}”.", by=by)
+        self.delete()
+
+    def used_by(self) -> list[Revision]:
+        """The revisions that serve, are being deployed or would be started, of endpoints not deleted."""
+        return needing(self.project, {self.name}).get(self.name, [])
+
+    def _record(self, kind: str, message: str, *, by: By) -> None:
+        Event.objects.create(project=self.project, kind=kind, message=message, **actor_fields(by))
+
     def put(self, value: str) -> None:
         """Replace the value; the caller saves."""
         self.ciphertext = _box().encrypt(value.encode())
@@ -75,3 +122,21 @@ class Secret(models.Model):
             return _box().decrypt(bytes(self.ciphertext)).decode()
         except InvalidToken:
             raise Undecryptable(f"The secret “{self.name}” can't be decrypted. Store its value again.") from None
+
+
+def needing(project: Project, names: Collection[str]) -> dict[str, list[Revision]]:
+    """Which current revisions of living endpoints name which of these secrets; two queries for all."""
+    living = Revision.objects.filter(endpoint__project=project, endpoint__deleted_at=None).select_related(
+        "endpoint"
+    )
+    newest = living.order_by("endpoint", "-number").distinct("endpoint")
+    serving = living.filter(pk=F("endpoint__serving_revision"))
+    found: dict[str, list[Revision]] = {}
+    for revision in sorted({*newest, *serving}, key=str):
+        for name in _named(revision.spec) & set(names):
+            found.setdefault(name, []).append(revision)
+    return found
+
+
+def _named(spec: Mapping[str, Any]) -> set[str]:
+    return {spec["source"].get("token_secret", ""), *spec.get("environment", {}).get("secrets", {}).values()}

@@ -7,6 +7,7 @@ import { focusFirstError } from "./forms.js";
 import { tabs } from "./tabs.js";
 import { localise } from "./time.js";
 import "./toast.js";
+import "./zone.js";
 
 const PARTS = { "[data-log]": "./log.js", "[data-chart]": "./chart.js", "[data-tryit]": "./tryit.js" };
 

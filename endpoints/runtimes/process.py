@@ -110,14 +110,14 @@ class ProcessRuntime:
         """See Runtime.usage. Network, disk and GPU are not measured for a process."""
         trees = {
             name: (*one.engines, *([one.supervisor] if one.supervisor else []))
-            for name, one in self._live().items()
+            for name, one in self._held().items()
             if owner in {None, one.labels.owner}
         }
         return self.gauge.read(trees)
 
     def capacity(self) -> Capacity:
         """See Runtime.capacity. CPU is what the cores stand for under the overcommit."""
-        held = [one.labels for one in self._live().values()]
+        held = [one.labels for one in self._held().values()]
         cpu = int(_cores() * 1000 * self.overcommit)
         memory = psutil.virtual_memory().total
         driver = Path("/proc/driver/nvidia/version").exists()
@@ -135,7 +135,7 @@ class ProcessRuntime:
     def forget(self, name: str) -> None:
         """See Runtime.forget."""
         with _outage():
-            if self._folder(name).path.is_dir() and name not in self._live():
+            if self._folder(name).fate() is not None:
                 self._folder(name).remove()
                 self.limits.remove(name)
 
@@ -149,6 +149,10 @@ class ProcessRuntime:
     def _live(self) -> dict[str, Live]:
         self._reap()
         return scan.live(self.data)
+
+    def _held(self) -> dict[str, Live]:
+        """Those that still take room: a supervisor that has written down the end is only on its way out."""
+        return {name: one for name, one in self._live().items() if self._folder(name).fate() is None}
 
     def _reap(self) -> None:
         """Collect ended supervisors that this process started, so that they don't stay as zombies."""
@@ -212,7 +216,7 @@ class ProcessRuntime:
         if labels is None:
             return None
         fate = folder.fate()
-        if fate is None and live is not None and live.supervisor is None:
+        if live is not None and live.supervisor is None:
             scan.kill_orphans(self.data, [name])
         if fate is None and live is None:
             fate = self._lost(folder, labels)

@@ -17,6 +17,7 @@ from billing.models import Price, Unit
 from endpoints.models import InstanceType, Region
 from endpoints.models.catalogue import Family, RuntimeKind
 from endpoints.spec import GIB
+from tir_console.up import demo_model
 
 DEMO_EMAIL = "demo@localhost"
 DEMO_PROJECT = "demo"
@@ -88,6 +89,7 @@ def _demo() -> User:
     project, new = Project.objects.get_or_create(slug=DEMO_PROJECT, defaults={"name": "Demo"})
     if new:
         Membership.objects.create(project=project, user=owner, role=Role.OWNER)
+    demo_model.register()
     return owner
 
 

@@ -128,7 +128,8 @@ class Postgres:
         if self.account is None:
             return
         _require_account(self.account)
-        for place in (self.bin, self.folder.path / "any", self.sockets / "any"):
+        _let_everybody_run(self.bin)
+        for place in (self.bin, self.data, self.sockets):
             for parent in place.parents:
                 mode = parent.stat().st_mode
                 if not mode & 0o001:
@@ -142,6 +143,17 @@ class Postgres:
             entry = pwd.getpwnam(self.account)
             if path.stat().st_uid != entry.pw_uid:
                 os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def _let_everybody_run(binaries: Path) -> None:
+    """An installation under a tight umask is readable by its owner alone; PostgreSQL's programs hold no secret."""
+    if (binaries / "postgres").stat().st_mode & 0o005 == 0o005:
+        return
+    installation = binaries.parent
+    for path in (installation, *installation.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o005 if path.is_dir() or mode & 0o100 else 0o004))
 
 
 def _require_account(name: str) -> None:

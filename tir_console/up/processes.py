@@ -8,9 +8,6 @@ from tir_console.up.folder import Folder
 from tir_console.up.options import Options
 from tir_console.up.program import Program, answers
 
-# Two workers, so that a model that takes an hour to fetch can never keep the controller waiting.
-QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
-
 
 def doors(options: Options) -> list[Program]:
     """What answers on a port: console and gateway."""
@@ -32,18 +29,13 @@ def doors(options: Options) -> list[Program]:
 
 
 def workers(folder: Folder) -> list[Program]:
-    """The control queue with the beat, and the slow queue."""
-    beat = ("-B", "--schedule", str(folder.run / "beat"))
+    """The control queue with the beat, and the slow queue: two workers, so that a model that takes an hour to
+    fetch can never keep the controller waiting."""
+    work = (sys.executable, "-m", "tir_console.up.work")
     return [
-        _worker("control", 8, *beat),
-        _worker("slow", 2),
+        Program(name="control", command=(*work, "control", "8", str(folder.run / "beat"))),
+        Program(name="slow", command=(*work, "slow", "2")),
     ]
-
-
-def _worker(queue: str, threads: int, *more: str) -> Program:
-    celery = (sys.executable, "-m", "celery", "-A", "tir_console", "worker", "--pool", "threads")
-    own = ("--concurrency", str(threads), "--queues", queue, "--hostname", f"{queue}-up@%h")
-    return Program(name=queue, command=(*celery, *own, *QUIET, *more))
 
 
 STOPPING = (("gateway",), ("console", "control", "slow"), ("valkey",), ("postgres",))

@@ -162,6 +162,7 @@ class Supervisor:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE if split else asyncio.subprocess.STDOUT,
                 start_new_session=True,
+                umask=0o077,
                 preexec_fn=program.leash(),  # calls prctl and nothing else
                 **({"user": program.user, "group": program.user, "extra_groups": []} if program.user else {}),
             )

@@ -88,7 +88,7 @@ class Pipe:
         return bool(chunk)
 
 
-def hidden(environ: "os._Environ[str]") -> "list[bytes]":
+def hidden(environ: "dict[str, str]") -> "list[bytes]":
     """What must not reach the log: each secret's value as it is and in base64, longest first."""
     values = [os.fsencode(environ.get(name, "")) for name in environ.get("TIR_SECRETS", "").split(",")]
     found = []
@@ -207,7 +207,7 @@ def main(arguments: "list[str]") -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # our parent started us with SIGTERM blocked
     outputs = [os.pipe(), os.pipe()]
-    log = Log(os.path.join(folder, "log"), hidden(os.environ))
+    log = Log(os.path.join(folder, "log"), hidden(dict(os.environ)))
     pid = start(arguments[split + 1 :], options, (outputs[0][1], outputs[1][1]))
     for _, writing in outputs:
         os.close(writing)

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -270,7 +271,7 @@ def test_the_engine_gets_the_revisions_settings(process: ProcessRuntime) -> None
     ],
 )
 def test_what_can_never_run_is_rejected_in_words(
-    process: ProcessRuntime, changes: dict[str, object], words: str
+    process: ProcessRuntime, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(Rejected, match=words):
         process.apply(workload(**{"replicas": 1, **changes}))

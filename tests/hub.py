@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -23,6 +24,12 @@ TREE = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)$
 RESOLVE = re.compile(r"^/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
 CDN = re.compile(r"^/cdn/(?P<sha256>[0-9a-f]{64})$")
 PIECE = 16_384
+
+
+@lru_cache(maxsize=64)
+def sha256_of(data: bytes) -> str:
+    """Remembered: a real model has a hundred megabytes, and every answer names it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass
@@ -37,7 +44,7 @@ class Repo:
 
     @property
     def commit(self) -> str:
-        listing = "".join(f"{path}{hashlib.sha256(data).hexdigest()}" for path, data in sorted(self.files.items()))
+        listing = "".join(f"{path}{sha256_of(data)}" for path, data in sorted(self.files.items()))
         return hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -99,7 +106,7 @@ class Hub:
     def blob(self, sha256: str) -> bytes | None:
         for repo in self.repos.values():
             for data in repo.files.values():
-                if hashlib.sha256(data).hexdigest() == sha256:
+                if sha256_of(data) == sha256:
                     return data
         return None
 
@@ -196,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{_git_sha(data)}"'}
         if not _in_lfs(asked["path"]):
             return self._file(data, headers)
-        sha256 = hashlib.sha256(data).hexdigest()
+        sha256 = sha256_of(data)
         headers |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{sha256}"'}
         if not hub.redirect:
             return self._file(data, headers)
@@ -249,6 +256,7 @@ def _in_lfs(path: str) -> bool:
     return path.endswith((".gguf", ".safetensors"))
 
 
+@lru_cache(maxsize=64)
 def _git_sha(data: bytes) -> str:
     return hashlib.sha1(f"blob {len(data)}\0".encode() + data, usedforsecurity=False).hexdigest()
 
@@ -256,5 +264,5 @@ def _git_sha(data: bytes) -> str:
 def _sibling(path: str, data: bytes) -> dict[str, Any]:
     found: dict[str, Any] = {"rfilename": path, "size": len(data), "blobId": _git_sha(data)}
     if _in_lfs(path):
-        found["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+        found["lfs"] = {"sha256": sha256_of(data), "size": len(data), "pointerSize": 134}
     return found

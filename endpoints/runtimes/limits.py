@@ -23,12 +23,12 @@ class Group:
         """Make the instance's cgroup; the supervisor's options to enter and to watch it."""
         quota = cpu_millis * PERIOD_US // 1000
         memory = self.memory / name
-        memory.mkdir(exist_ok=True)
+        memory.mkdir(parents=True, exist_ok=True)
         _write(memory / ("memory.limit_in_bytes" if self.v1 else "memory.max"), str(memory_bytes))
         join = [memory]
         if self.cpu is not None:
             cpu = self.cpu / name
-            cpu.mkdir(exist_ok=True)
+            cpu.mkdir(parents=True, exist_ok=True)
             if self.v1:
                 _write(cpu / "cpu.cfs_period_us", str(PERIOD_US))
                 _write(cpu / "cpu.cfs_quota_us", str(quota))

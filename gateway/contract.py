@@ -12,9 +12,8 @@ class Away(Exception):
 
 
 class Store(Protocol):
-    async def load(self, *, fresh: bool) -> RouteTable | None:
-        """Routes and keys; None when nothing changed since the last load. `fresh` skips the cheap look
-        that tells. Raises Away."""
+    async def load(self) -> RouteTable | None:
+        """Routes and keys; None when nothing changed since the last load. Raises Away."""
 
     async def flush(self, batch: Sequence[Rows], used: Mapping[int, float]) -> None:
         """Write rows, each replacing the row of its key and source, and when keys were last used (key id to
@@ -24,6 +23,7 @@ class Store(Protocol):
         """Show what goes on now (the shape is in `gateway.tick`) for five seconds. Raises Away."""
 
     def listen(self) -> AsyncIterator[None]:
-        """Yield once per ring: routes or keys changed. Raises Away."""
+        """Yield once when listening begins (a ring may have been missed) and once per ring: routes or keys
+        changed. Raises Away."""
 
     async def close(self) -> None: ...

@@ -74,9 +74,9 @@ class Keeper:
         self.gateway.meter.close()
         await self.store.close()
 
-    async def refresh(self, *, fresh: bool = False) -> None:
+    async def refresh(self) -> None:
         try:
-            table = await self.store.load(fresh=fresh)
+            table = await self.store.load()
         except Away as away:
             self.routes.failed(away)
             return
@@ -162,7 +162,7 @@ class Keeper:
         while True:
             try:
                 async for _ in self.store.listen():
-                    await self.refresh(fresh=True)
+                    await self.refresh()
             except Away:
                 pass  # the refresh every second finds what no ring told
             await asyncio.sleep(REFRESH_SECONDS)

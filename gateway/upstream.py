@@ -8,6 +8,7 @@ import asyncio
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 
@@ -115,8 +116,7 @@ class Connection(asyncio.Protocol):
 
     # ── for the event loop ───────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (what create_connection gives)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour only
 
     def data_received(self, data: bytes) -> None:
         if not self._expecting:

@@ -32,9 +32,7 @@ class Histogram:
     buckets: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def stored(
-        cls, first: int, counts: Sequence[int], *, count: int, sum_us: int, max_us: int
-    ) -> "Histogram":
+    def stored(cls, first: int, counts: Sequence[int], *, count: int, sum_us: int, max_us: int) -> Self:
         """Back from the stored slice: `counts[i]` belongs to bucket `first + i`."""
         if first < 0 or first + len(counts) > BUCKETS:
             raise ValueError(f"buckets {first} to {first + len(counts)} lie outside 0 to {BUCKETS}")

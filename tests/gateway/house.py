@@ -42,7 +42,7 @@ class MemoryStore:
     flushes: int = 0
     rings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
-    async def load(self, *, fresh: bool) -> RouteTable | None:
+    async def load(self) -> RouteTable | None:
         self._reach()
         return self.table
 

@@ -1,0 +1,34 @@
+"""`python -m gateway`: one gateway process. GATEWAY_HOST, GATEWAY_PORT, DATA_DIR, DATABASE_URL, VALKEY_URL."""
+
+import os
+import sys
+
+import django
+
+
+def main() -> int:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tir_console.settings")
+    django.setup()
+    from django.conf import settings  # noqa: PLC0415 (settings and models exist only now)
+
+    from gateway.meter import Meter  # noqa: PLC0415
+    from gateway.server import serve  # noqa: PLC0415
+    from gateway.store import DatabaseStore  # noqa: PLC0415
+
+    host = os.environ.get("GATEWAY_HOST") or "127.0.0.1"
+    port = os.environ.get("GATEWAY_PORT") or "8080"
+    if not port.isdecimal() or not 0 <= int(port) < 65536:
+        print(f"GATEWAY_PORT is {port!r}; it must be a port number.", file=sys.stderr)  # noqa: T201
+        return 2
+    folder = settings.DATA_DIR / "gateway" / "spool"
+    try:
+        meter = Meter.open(folder)
+    except OSError as problem:
+        print(f"The gateway can't write its spool under {folder}: {problem.strerror}.", file=sys.stderr)  # noqa: T201
+        return 2
+    serve(meter, DatabaseStore(), host=host, port=int(port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

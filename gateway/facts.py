@@ -1,0 +1,124 @@
+"""Routes and keys out of the database: five queries at any size, and one cheap look at whether to."""
+
+from collections import defaultdict
+from datetime import UTC
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.db import connection
+from django.db.models import F, OuterRef, Subquery
+from django.db.models.fields.json import KeyTransform
+
+from accounts.models import ApiKey
+from endpoints.models import Endpoint, Instance, Phase, Revision
+from gateway.routes import Key, Route, RouteTable, Upstream
+
+DEFAULTS = ("temperature", "top_k", "top_p")
+STAMP = """
+SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
+            concat_ws('|', id, name, region_id, desired, status, wished_at, serving_revision_id), 0)), 0))::text
+          FROM {endpoints} WHERE deleted_at IS NULL),
+       (SELECT (count(*), coalesce(sum(hashtextextended(
+            concat_ws('|', id, endpoint_id, revision_id, state, address), 0)), 0))::text
+          FROM {instances} WHERE ended_at IS NULL),
+       (SELECT (count(*), coalesce(sum(hashtextextended(
+            concat_ws('|', id, project_id, scopes, expires_at), 0)), 0))::text
+          FROM {keys} WHERE revoked_at IS NULL),
+       (SELECT (count(*), coalesce(sum(id), 0))::text FROM {phases} WHERE state = 'running'),
+       (SELECT coalesce(max(id), 0)::text FROM {revisions})
+"""
+
+Stamp = tuple[str, ...]
+
+
+def stamp() -> Stamp:
+    """A value that differs whenever `table` would; a few milliseconds for thousands of endpoints."""
+    tables = {
+        "endpoints": Endpoint._meta.db_table,
+        "instances": Instance._meta.db_table,
+        "keys": ApiKey._meta.db_table,
+        "phases": Phase._meta.db_table,
+        "revisions": Revision._meta.db_table,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(STAMP.format(**tables))
+        row: Stamp = cursor.fetchone()
+    return row
+
+
+def table() -> RouteTable:
+    """Everything the gateway knows, as it stands now."""
+    instances, phases, defaults = _instances(), _phases(), _defaults()
+    routes = [_route(row, instances[row["id"]], phases.get(row["id"], ""), defaults) for row in _endpoints()]
+    return RouteTable(routes, _keys())
+
+
+def _endpoints() -> list[dict[str, Any]]:
+    newest = Revision.objects.filter(endpoint=OuterRef("pk")).order_by("-number").values("pk")[:1]
+    rows = Endpoint.objects.living().annotate(newest=Subquery(newest), region_slug=F("region__slug"))
+    names = ("id", "name", "region_slug", "project_id", "desired", "status", "wished_at", "wished_by")
+    return list(rows.values(*names, "serving_revision_id", "newest", "target_concurrency"))
+
+
+def _instances() -> dict[int, list[Upstream]]:
+    found: dict[int, list[Upstream]] = defaultdict(list)
+    names = ("endpoint_id", "name", "address", "state", "revision_id")
+    rows = Instance.objects.live().exclude(address="").order_by("id").values_list(*names)
+    for endpoint_id, name, address, state, revision_id in rows:
+        place = urlsplit(address)
+        if place.hostname and place.port:
+            ready = state == "ready"
+            found[endpoint_id].append(Upstream(name, place.hostname, place.port, ready, revision_id))
+    return found
+
+
+def _phases() -> dict[int, str]:
+    """What a deployment under way is doing, by endpoint."""
+    running = Phase.objects.filter(state="running", deployment__state="running").select_related("deployment")
+    return {phase.deployment.endpoint_id: str(phase.get_kind_display()) for phase in running}
+
+
+def _defaults() -> dict[int, tuple[dict[str, float | int], int]]:
+    """Defaults for sampling and the context length, by revision that serves or may soon."""
+    named = {name: KeyTransform(name, KeyTransform("llm", "spec")) for name in (*DEFAULTS, "max_sequence_length")}
+    wanted = Revision.objects.filter(endpoint__deleted_at=None).values_list("id")
+    found: dict[int, tuple[dict[str, float | int], int]] = {}
+    for row in wanted.annotate(**named).values("id", *named):
+        values = {name: row[name] for name in DEFAULTS if isinstance(row[name], int | float)}
+        found[row["id"]] = values, row["max_sequence_length"] or 0
+    return found
+
+
+def _route(
+    row: dict[str, Any],
+    instances: list[Upstream],
+    phase: str,
+    defaults: dict[int, tuple[dict[str, float | int], int]],
+) -> Route:
+    revision_id = row["serving_revision_id"] or row["newest"] or 0
+    sampling, context_length = defaults.get(revision_id, ({}, 0))
+    return Route(
+        endpoint_id=row["id"],
+        name=row["name"],
+        region=row["region_slug"],
+        project_id=row["project_id"],
+        revision_id=revision_id,
+        desired=row["desired"],
+        state=row["status"],
+        state_since=row["wished_at"].astimezone(UTC),
+        state_by=row["wished_by"],
+        phase=phase,
+        instances=tuple(instances),
+        defaults=sampling,
+        capacity_per_instance=row["target_concurrency"],
+        context_length=context_length,
+    )
+
+
+def _keys() -> dict[str, Key]:
+    """By digest; expired ones too, so that their callers are told which it is."""
+    rows = ApiKey.objects.filter(revoked_at=None).values_list("digest", "id", "project_id", "scopes", "expires_at")
+    return {
+        digest: Key(id, project_id, frozenset(scopes), expires_at)
+        for digest, id, project_id, scopes, expires_at in rows  # noqa: A001
+    }

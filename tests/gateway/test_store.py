@@ -1,0 +1,273 @@
+"""The database as the gateway sees it, and its counts as the database gets them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+import redis
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from accounts.models import ApiKey
+from endpoints.models import Endpoint, Instance
+from gateway import facts, written
+from gateway.contract import Away
+from gateway.routes import RouteTable
+from gateway.store import DatabaseStore
+from gateway.totals import Record, Rows, Totals
+from monitoring.histogram import Histogram
+from monitoring.models import KeyTraffic, Traffic
+from tests import make
+
+T = TypeVar("T")
+
+AT = datetime(2026, 3, 1, 9, 7, 30, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.django_db
+class TestFacts:
+    def test_an_active_endpoint_is_routed_to_its_ready_instances(self) -> None:
+        endpoint = make.endpoint(ready=2, name="tiny")
+        make.instance(endpoint, state="draining")
+        make.instance(endpoint, state="stopped", ended_at=timezone.now())
+        route = facts.table().routes["tiny"]
+        assert len(route.ready) == 2
+        assert len(route.instances) == 3
+        assert {one.revision_id for one in route.ready} == {endpoint.serving_revision_id}
+        assert route.project_id == endpoint.project_id
+        assert (route.region, route.desired, route.state) == ("local", "running", "active")
+        assert route.defaults == {"temperature": 1.0, "top_k": 50, "top_p": 0.9}
+        assert route.context_length == 2048
+
+    def test_a_deployment_under_way_says_what_it_does(self) -> None:
+        endpoint = make.endpoint(name="tiny")
+        endpoint.deployments.get().phases.filter(kind="loading").update(state="running")
+        route = facts.table().routes["tiny"]
+        assert route.phase == "Model loading"
+        assert route.revision_id == endpoint.revisions.get().pk
+
+    def test_a_stopped_one_says_by_whom(self) -> None:
+        endpoint = make.endpoint(ready=1, name="tiny")
+        endpoint.stop(by=make.user("alice"))
+        route = facts.table().routes["tiny"]
+        assert route.desired == "stopped"
+        assert route.state_by == "alice"
+
+    def test_a_deleted_one_is_gone(self) -> None:
+        make.endpoint(ready=1, deleted_at=timezone.now())
+        assert len(facts.table()) == 0
+
+    def test_a_key_is_found_by_its_secret_and_a_revoked_one_is_not(self) -> None:
+        project = make.project()
+        key, secret = make.key(project)
+        gone, old = make.key(project)
+        gone.revoke(at=timezone.now())
+        table = facts.table()
+        found = table.key(secret)
+        assert found is not None
+        assert (found.id, found.project_id, found.scopes) == (key.pk, project.pk, frozenset({"inference"}))
+        assert table.key(old) is None
+
+    def test_the_number_of_queries_does_not_grow_with_endpoints(self) -> None:
+        make.endpoint(ready=1)
+        with CaptureQueriesContext(connection) as few:
+            facts.table()
+        for _ in range(5):
+            make.endpoint(ready=2)
+        with CaptureQueriesContext(connection) as many:
+            facts.table()
+        assert len(few) == len(many) == 5
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda endpoint, key: key.revoke(at=timezone.now()),
+            lambda endpoint, key: make.key(endpoint.project),
+            lambda endpoint, key: ApiKey.objects.update(scopes=["manage"]),
+            lambda endpoint, key: ApiKey.objects.update(expires_at=timezone.now()),
+            lambda endpoint, key: endpoint.stop(by=None),
+            lambda endpoint, key: endpoint.instances.update(state="draining"),
+            lambda endpoint, key: endpoint.instances.update(address="http://127.0.0.1:9"),
+            lambda endpoint, key: make.instance(endpoint),
+            lambda endpoint, key: make.endpoint(),
+            lambda endpoint, key: Endpoint.objects.update(status="degraded"),
+            lambda endpoint, key: Endpoint.objects.update(deleted_at=timezone.now()),
+            lambda endpoint, key: endpoint.restart(by=None),
+        ],
+    )
+    def test_whatever_changes_the_table_changes_its_stamp(self, change: Callable[[Any, Any], Any]) -> None:
+        endpoint = make.endpoint(ready=1)
+        key, _ = make.key(endpoint.project)
+        before = facts.stamp()
+        assert facts.stamp() == before
+        change(endpoint, key)
+        assert facts.stamp() != before
+
+
+def rows(endpoint: Endpoint, key: ApiKey, *latencies: int, source: str = "one", **more: Any) -> Rows:
+    totals = Totals(source)
+    for latency in latencies:
+        totals.add(Record(AT, endpoint.pk, endpoint.serving_revision_id or 0, key.pk, 200, latency, **more))
+    return totals.take_dirty()
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWritten:
+    def test_a_row_holds_what_was_counted(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        key, _ = make.key(endpoint.project)
+        batch = [rows(endpoint, key, 5_000, 9_000, ttft_us=2_000, prompt_tokens=3, estimated=True, bytes_out=8)]
+        written.write(batch, {key.pk: AT})
+        row = Traffic.objects.get()
+        assert (row.requests, row.succeeded, row.minute.second, row.minute.minute) == (2, 2, 0, 7)
+        assert (row.prompt_tokens, row.estimated_tokens, row.response_bytes) == (6, 6, 16)
+        latency = Histogram.stored(
+            row.latency_first,
+            row.latency_buckets,
+            count=row.requests,
+            sum_us=row.latency_sum_us,
+            max_us=row.latency_max_us,
+        )
+        assert latency == next(iter(batch[0].minutes.values())).latency
+        assert sum(row.ttft_buckets) == 2
+        used = KeyTraffic.objects.get()
+        assert (used.key_id, used.status_class, used.requests, used.quarter.minute) == (key.pk, "2xx", 2, 0)
+        key.refresh_from_db()
+        assert key.last_used_at is not None
+        assert key.last_used_at.timestamp() == AT
+
+    def test_writing_again_replaces_and_never_adds(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        key, _ = make.key(endpoint.project)
+        for _ in range(2):
+            written.write([rows(endpoint, key, 5_000)], {})
+        written.write([rows(endpoint, key, 5_000, 5_000, 5_000)], {})
+        assert Traffic.objects.get().requests == 3
+        assert KeyTraffic.objects.get().requests == 3
+
+    def test_each_source_replaces_only_its_own(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        key, _ = make.key(endpoint.project)
+        written.write([rows(endpoint, key, 5_000), rows(endpoint, key, 7_000, source="two")], {})
+        written.write([rows(endpoint, key, 5_000, 6_000)], {})
+        assert sorted(Traffic.objects.values_list("source", "requests")) == [("one", 2), ("two", 1)]
+
+    def test_rows_of_what_was_deleted_do_not_hold_back_the_others(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        key, _ = make.key(endpoint.project)
+        gone, _ = make.key(endpoint.project)
+        lost = rows(endpoint, gone, 5_000, source="gone")
+        gone.delete()
+        written.write([lost, rows(endpoint, key, 5_000)], {})
+        assert [row.source for row in KeyTraffic.objects.all()] == ["one"]
+        assert Traffic.objects.count() == 2
+
+
+@contextlib.asynccontextmanager
+async def open_store() -> AsyncIterator[DatabaseStore]:
+    store = DatabaseStore()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+def people(transactional_db: None) -> tuple[Endpoint, ApiKey, str]:
+    endpoint = make.endpoint(ready=1, name="tiny")
+    key, secret = make.key(endpoint.project)
+    return endpoint, key, secret
+
+
+class TestStore:
+    async def test_it_loads_once_and_then_only_what_changed(self, people: tuple[Endpoint, ApiKey, str]) -> None:
+        async with open_store() as store:
+            table = await store.load()
+            assert isinstance(table, RouteTable)
+            assert table.key(people[2]) is not None
+            assert await store.load() is None
+            await asyncio.to_thread(in_thread, lambda: people[1].revoke(at=timezone.now()))
+            table = await store.load()
+            assert table is not None
+            assert table.key(people[2]) is None
+
+    async def test_a_flush_reaches_the_database(self, people: tuple[Endpoint, ApiKey, str]) -> None:
+        async with open_store() as store:
+            await store.flush([rows(people[0], people[1], 5_000)], {})
+        assert await asyncio.to_thread(in_thread, Traffic.objects.count) == 1
+
+    async def test_a_database_that_is_away_is_said_to_be_and_nothing_breaks(
+        self, people: tuple[Endpoint, ApiKey, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away() -> None:
+            raise OperationalError("connection refused")
+
+        async with open_store() as store:
+            with monkeypatch.context() as patched:
+                patched.setattr(facts, "stamp", away)
+                with pytest.raises(Away, match="connection refused"):
+                    await store.load()
+            assert await store.load() is not None
+
+    async def test_a_ring_is_heard_at_once(self, people: tuple[Endpoint, ApiKey, str]) -> None:
+        async with open_store() as store, asyncio.timeout(5):
+            rings = store.listen()
+            await anext(rings)  # listening begins
+            heard = asyncio.ensure_future(anext(rings))
+            await asyncio.to_thread(in_thread, lambda: people[0].stop(by=None))
+            await heard
+            table = await store.load()
+            assert table is not None
+            assert table.routes["tiny"].desired == "stopped"
+            await rings.aclose()  # type: ignore[attr-defined]
+
+    async def test_a_tick_is_seen_for_five_seconds(self, people: tuple[Endpoint, ApiKey, str]) -> None:
+        async with open_store() as store:
+            await store.publish("abc", orjson.dumps({"at": 1}))
+            valkey = redis.Redis.from_url(settings.VALKEY_URL)
+            assert valkey.get("tir:gateway:abc") == b'{"at":1}'
+            assert 0 < valkey.ttl("tir:gateway:abc") <= 5
+            valkey.close()
+
+    async def test_valkey_away_is_away(
+        self, people: tuple[Endpoint, ApiKey, str], settings: Any, unused_tcp_port: int
+    ) -> None:
+        settings.VALKEY_URL = f"redis://127.0.0.1:{unused_tcp_port}/0"
+        async with open_store() as store:
+            with pytest.raises(Away, match="Valkey"):
+                await store.publish("abc", b"{}")
+            with pytest.raises(Away, match="Valkey"):
+                await anext(store.listen())
+
+
+def in_thread(act: Callable[[], T]) -> T:
+    try:
+        return act()
+    finally:
+        connection.close()
+
+
+@pytest.mark.django_db
+def test_the_stamp_of_many_is_quick() -> None:
+    endpoint = make.endpoint(ready=1)
+    first = endpoint.instances.get()
+    Instance.objects.bulk_create(
+        Instance(
+            endpoint=endpoint,
+            revision=first.revision,
+            name=f"many-{n}",
+            state="ready",
+            address=first.address,
+            started_at=timezone.now(),
+        )
+        for n in range(5_000)
+    )
+    before = datetime.now(UTC)
+    facts.stamp()
+    assert datetime.now(UTC) - before < timedelta(seconds=0.5)

@@ -1,10 +1,17 @@
-from django.urls import path
+from django.urls import include, path
 
-from endpoints import model_views, playground, secret_views
+from endpoints import acts, model_views, playground, secret_views, views
 
 app_name = "endpoints"
 urlpatterns = [
+    path("projects/<slug:project>/endpoints/", views.listing, name="list"),
+    path("projects/<slug:project>/endpoints/new/", include("endpoints.wizard.urls")),
     path("projects/<slug:project>/endpoints/<slug:name>/try-token/", playground.try_token, name="try_token"),
+    path("projects/<slug:project>/endpoints/<slug:name>/", views.detail, name="detail"),
+    *(
+        path(f"projects/<slug:project>/endpoints/<slug:name>/{verb}/", views.act, {"verb": verb}, name=verb)
+        for verb in acts.VERBS
+    ),
     path("projects/<slug:project>/models/", model_views.models, name="models"),
     path("projects/<slug:project>/models/<slug:name>/", model_views.model, name="model"),
     path("projects/<slug:project>/models/<slug:name>/deploy/", model_views.deploy, name="deploy_model"),

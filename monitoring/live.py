@@ -5,7 +5,7 @@
                      {"type": "log", "instance", "lines": [{"seq", "at", "stream", "text"} | {"gap": true}]}
                      {"type": "result", "ok", "message", "id", …}     the answer to whatever was asked
                      {"type": "beat"}                                 the line is alive; there was no tick
-    from the page    {"type": "action", "verb", "args", "id"}         see monitoring.commands
+    from the page    {"type": "action", "verb", "args", "id"}         see endpoints.acts
                      {"type": "follow", "instance", "after": seq}     lines after it, then new ones as they come
                      {"type": "unfollow"}    {"type": "ping", "id"}
 
@@ -29,10 +29,10 @@ from django.db import DatabaseError
 from django.urls import path
 
 from accounts.models import User
-from endpoints import bell
-from monitoring import access, commands, presence
+from endpoints import acts, bell
+from endpoints.acts import Result
+from monitoring import access, presence
 from monitoring.access import Closed, Door
-from monitoring.commands import Result
 from monitoring.follow import Follower
 from monitoring.outbox import Outbox, Overrun
 
@@ -171,8 +171,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if key is None:
             key = await access.endpoint_named(self.user, door, str(args.get("endpoint", "")))
         if key is None:
-            return Result(False, commands.NOT_THERE).as_json(id_)
-        result = await database_sync_to_async(commands.act)(self.user, key, str(message.get("verb", "")), args)
+            return Result(False, acts.NOT_THERE).as_json(id_)
+        result = await database_sync_to_async(acts.act)(self.user, key, str(message.get("verb", "")), args)
         return result.as_json(id_)
 
     async def _follow(self, message: Json, door: Door) -> None:

@@ -6,6 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
@@ -22,7 +23,13 @@ from endpoints.spec import ScalingSpec, Spec
 from endpoints.status import Desired, Status
 
 By = User | ApiKey | None
+RESERVED_NAMES = frozenset({"new"})  # where the wizard begins
 PAGES = ("status", "timeline", "instances", "events", "actions")
+
+
+def _not_reserved(value: str) -> None:
+    if value in RESERVED_NAMES:
+        raise ValidationError(f"“{value}” is a word of the console's own. Choose another name.")
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
@@ -50,7 +57,8 @@ class Endpoint(models.Model):
             RegexValidator(
                 r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$",
                 "Use small letters, digits and hyphens; begin with a letter, end with a letter or digit.",
-            )
+            ),
+            _not_reserved,
         ],
     )
     region = models.ForeignKey(Region, models.PROTECT, related_name="endpoints")

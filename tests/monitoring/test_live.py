@@ -20,9 +20,9 @@ from django.test import Client
 
 from accounts.models import Membership, User
 from accounts.roles import Role
-from endpoints import bell
+from endpoints import acts, bell
 from endpoints.models import Endpoint
-from monitoring import commands, live, presence
+from monitoring import live, presence
 from tests import make
 from tests.monitoring import measured
 
@@ -135,7 +135,7 @@ VERBS: list[tuple[str, Json]] = [
 
 
 def test_the_table_below_has_every_verb() -> None:
-    assert {verb for verb, _ in VERBS} == set(commands.VERBS)
+    assert {verb for verb, _ in VERBS} == set(acts.VERBS)
 
 
 @pytest.mark.parametrize(("verb", "args"), VERBS)

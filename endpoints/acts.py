@@ -1,4 +1,4 @@
-"""What a page asks for over its socket: the same verbs of the same model as the forms call."""
+"""What people ask of an endpoint, from a form or over a socket: one table of verbs with one wording."""
 
 from __future__ import annotations
 

@@ -1,0 +1,129 @@
+"""The list of endpoints and the page of one, as people of every role see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from accounts.roles import Role
+from endpoints.models import Endpoint
+from tests import make
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def alice(client: Client) -> Client:
+    client.force_login(make.user("alice"))
+    return client
+
+
+def test_a_new_project_is_taught_its_next_step(alice: Client) -> None:
+    project = make.project()
+    page = alice.get(f"/projects/{project.slug}/endpoints/")
+    assert page.status_code == 200
+    assert b"No endpoints yet" in page.content
+    assert f"/projects/{project.slug}/endpoints/new/".encode() in page.content
+
+
+def test_the_list_costs_the_same_number_of_queries_however_long(
+    alice: Client, django_assert_max_num_queries: Any
+) -> None:
+    project = make.project()
+    for _ in range(3):
+        make.endpoint(project, ready=2)
+    url = f"/projects/{project.slug}/endpoints/"
+    alice.get(url)
+    with django_assert_max_num_queries(12) as few:
+        alice.get(url)
+    for _ in range(20):
+        make.endpoint(project, ready=2)
+    with django_assert_max_num_queries(len(few.captured_queries)):
+        page = alice.get(url)
+    assert page.content.count(b"row-link") == 23
+
+
+def test_the_list_filters_by_name_and_status(alice: Client) -> None:
+    project = make.project()
+    make.endpoint(project, ready=1, name="chat")
+    make.endpoint(project, name="other")
+    url = f"/projects/{project.slug}/endpoints/"
+    assert b">other<" not in alice.get(url, {"q": "chat"}).content
+    assert b">chat<" not in alice.get(url, {"status": "deploying"}).content
+    assert b"Nothing matches" in alice.get(url, {"q": "nowhere"}).content
+
+
+@pytest.mark.parametrize("tab", ["overview", "metrics", "logs", "events", "revisions", "nonsense"])
+def test_every_tab_of_the_page_answers(alice: Client, tab: str) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    page = alice.get(f"/projects/{endpoint.project.slug}/endpoints/demo/", {"tab": tab})
+    assert page.status_code == 200
+    assert b"Active" in page.content
+
+
+@pytest.mark.parametrize("part", ["status", "problems", "actions", "timeline", "instances", "events"])
+def test_each_fragment_comes_alone(alice: Client, part: str) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    fragment = alice.get(f"/projects/{endpoint.project.slug}/endpoints/demo/", {"part": part})
+    assert fragment.status_code == 200
+    assert b"<html" not in fragment.content
+
+
+def test_snippets_carry_the_real_address_and_no_key(alice: Client, settings: Any) -> None:
+    settings.GATEWAY_URL = "http://gateway.example:8080"
+    endpoint = make.endpoint(ready=1, name="demo")
+    page = alice.get(f"/projects/{endpoint.project.slug}/endpoints/demo/").content.decode()
+    assert "curl http://gateway.example:8080/e/demo/v1/chat/completions" in page
+    assert "$TIR_API_KEY" in page
+    assert "http://demo.local.localhost:8080/v1" in page
+
+
+def test_a_form_scales_and_offers_undo(alice: Client) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    url = f"/projects/{endpoint.project.slug}/endpoints/demo/"
+    page = alice.post(f"{url}scale/", {"instances": "3"}, follow=True)
+    assert Endpoint.objects.get().wanted == 3
+    assert b"Undo" in page.content
+    assert b'name="instances" value="1"' in page.content
+
+
+@pytest.mark.parametrize("instances", ["11", "0", "-1", "many", ""])
+def test_a_scale_out_of_range_changes_nothing_and_says_why(alice: Client, instances: str) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    url = f"/projects/{endpoint.project.slug}/endpoints/demo/"
+    page = alice.post(f"{url}scale/", {"instances": instances}, follow=True)
+    assert Endpoint.objects.get().wanted == 1
+    assert b"Choose between 1 and 10" in page.content or b"whole number" in page.content
+
+
+def test_delete_wants_the_name_typed(alice: Client) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    url = f"/projects/{endpoint.project.slug}/endpoints/demo/delete/"
+    alice.post(url, {"confirm": "dem"})
+    assert Endpoint.objects.get().desired == "running"
+    assert alice.post(url, {"confirm": "demo"}).status_code == 302
+    assert Endpoint.objects.get().desired == "deleted"
+
+
+def test_a_viewer_sees_no_buttons_and_is_refused(client: Client) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    client.force_login(make.member(endpoint.project, "vera", Role.VIEWER))
+    url = f"/projects/{endpoint.project.slug}/endpoints/demo/"
+    page = client.get(url)
+    assert page.status_code == 200
+    assert b'data-verb="' not in page.content
+    assert client.post(f"{url}scale/", {"instances": "2"}).status_code == 403
+    assert Endpoint.objects.get().wanted == 1
+
+
+def test_charlie_of_another_project_finds_nothing(client: Client) -> None:
+    endpoint = make.endpoint(ready=1, name="demo")
+    charlie = make.user("charlie")
+    make.project("Other", owner=charlie)
+    client.force_login(charlie)
+    url = f"/projects/{endpoint.project.slug}/endpoints/"
+    assert client.get(url).status_code == 404
+    assert client.get(f"{url}demo/").status_code == 404
+    assert client.post(f"{url}demo/stop/").status_code == 404

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from tir_console.api import api
+from tir_console import api
 from tir_console.home import home
 
 urlpatterns = [

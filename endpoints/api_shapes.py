@@ -1,0 +1,173 @@
+"""Endpoints as the REST API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from django.db.models import Count, Q, QuerySet
+from ninja import Schema
+from pydantic import ConfigDict, Field, StrictInt
+
+from endpoints.models import Deployment, Endpoint, Phase
+from endpoints.models.deployment import InstanceState
+from endpoints.pages import address_of, host_of
+
+
+class PhaseOut(Schema):
+    kind: str
+    label: str
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    reason: str
+    message: str
+    bytes_done: int | None
+    bytes_total: int | None
+
+
+class DeploymentOut(Schema):
+    id: int
+    revision: int
+    state: str
+    cause: str
+    reason: str
+    message: str
+    started_at: datetime
+    ended_at: datetime | None
+    phases: list[PhaseOut]
+
+
+class InstancesOut(Schema):
+    wanted: int
+    live: int
+    ready: int
+    min: int
+    max: int
+
+
+class EndpointOut(Schema):
+    name: str
+    project: str
+    region: str
+    status: str
+    status_since: datetime
+    desired: str
+    reason: str
+    message: str
+    address: str
+    host: str
+    instances: InstancesOut
+    serving_revision: int | None
+    deployment: DeploymentOut | None
+    created_at: datetime
+
+
+class EndpointsOut(Schema):
+    items: list[EndpointOut]
+    total: int
+    page: int
+    pages: int
+
+
+class EventOut(Schema):
+    id: int
+    at: datetime
+    kind: str
+    severity: str
+    who: str
+    instance: str
+    reason: str
+    message: str
+    before: str
+    after: str
+
+
+class EventsOut(Schema):
+    items: list[EventOut]
+    next_cursor: int | None
+
+
+class ScaleIn(Schema):
+    model_config = ConfigDict(extra="forbid")
+    instances: StrictInt = Field(ge=0, le=100)
+
+
+def counted(endpoints: QuerySet[Endpoint]) -> QuerySet[Endpoint]:
+    """With what `shown` reads, in one query."""
+    live = Q(instances__ended_at=None)
+    return endpoints.select_related("region", "project", "serving_revision").annotate(
+        live_count=Count("instances", filter=live & Q(instances__isnull=False)),
+        ready_count=Count("instances", filter=live & Q(instances__state=InstanceState.READY)),
+    )
+
+
+def shown(endpoints: Sequence[Endpoint]) -> list[EndpointOut]:
+    """Rows of `counted` as they are answered; two queries more for all of them."""
+    latest = _latest_deployments(endpoints)
+    return [_endpoint(endpoint, latest.get(endpoint.pk)) for endpoint in endpoints]
+
+
+def _latest_deployments(endpoints: Iterable[Endpoint]) -> dict[int, Deployment]:
+    rows = Deployment.objects.filter(endpoint__in=[endpoint.pk for endpoint in endpoints])
+    newest = rows.order_by("endpoint_id", "-id").distinct("endpoint_id")
+    found = newest.select_related("revision").prefetch_related("phases")
+    return {deployment.endpoint_id: deployment for deployment in found}
+
+
+def _endpoint(endpoint: Endpoint, deployment: Deployment | None) -> EndpointOut:
+    failed = deployment if deployment and deployment.state == "failed" else None
+    return EndpointOut(
+        name=endpoint.name,
+        project=endpoint.project.slug,
+        region=endpoint.region.slug,
+        status=endpoint.status,
+        status_since=endpoint.status_since,
+        desired=endpoint.desired,
+        reason=endpoint.halted_reason or (failed.reason if failed else ""),
+        message=endpoint.halted_message or (failed.message if failed else ""),
+        address=address_of(endpoint),
+        host=host_of(endpoint),
+        instances=_instances(endpoint),
+        serving_revision=endpoint.serving_revision.number if endpoint.serving_revision else None,
+        deployment=_deployment(deployment) if deployment else None,
+        created_at=endpoint.created_at,
+    )
+
+
+def _instances(endpoint: Endpoint) -> InstancesOut:
+    return InstancesOut(
+        wanted=endpoint.wanted,
+        live=getattr(endpoint, "live_count", 0),
+        ready=getattr(endpoint, "ready_count", 0),
+        min=endpoint.min_instances,
+        max=endpoint.max_instances,
+    )
+
+
+def _deployment(deployment: Deployment) -> DeploymentOut:
+    return DeploymentOut(
+        id=deployment.pk,
+        revision=deployment.revision.number,
+        state=deployment.state,
+        cause=deployment.cause,
+        reason=deployment.reason,
+        message=deployment.message,
+        started_at=deployment.started_at,
+        ended_at=deployment.ended_at,
+        phases=[_phase(phase) for phase in deployment.phases.all()],
+    )
+
+
+def _phase(phase: Phase) -> PhaseOut:
+    return PhaseOut(
+        kind=phase.kind,
+        label=phase.get_kind_display(),
+        state=phase.state,
+        started_at=phase.started_at,
+        ended_at=phase.ended_at,
+        reason=phase.reason,
+        message=phase.message,
+        bytes_done=phase.bytes_done,
+        bytes_total=phase.bytes_total,
+    )

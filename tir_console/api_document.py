@@ -1,0 +1,37 @@
+"""What the OpenAPI document says beyond what the routes say themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from endpoints.spec import LIMITS
+
+DESCRIPTION = """
+Everything the console's pages do with endpoints, for programs. Send an API key with the scope `manage` as
+`Authorization: Bearer tir_…`; a call acts in the key's project. Every problem has the shape
+`{"error": {"code", "message", "fields"}}`; `code` is stable, `fields` names what to mend.
+""".strip()
+
+
+def with_spec(document: Any, spec: dict[str, Any]) -> Any:
+    """The document with the body of `POST /endpoints`, its ranges and a header that makes it repeatable."""
+    parts = dict(spec.get("$defs", {}))
+    whole = {name: value for name, value in spec.items() if name != "$defs"}
+    for schema in parts.values():
+        for name, rules in schema.get("properties", {}).items():
+            if name in LIMITS:
+                lowest, highest, default = LIMITS[name]
+                rules |= {"minimum": lowest, "maximum": highest, "default": default}
+    document["components"]["schemas"] |= parts | {"Spec": whole}
+    create = document["paths"]["/api/v1/endpoints"]["post"]
+    create["requestBody"]["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/Spec"}}
+    create.setdefault("parameters", []).append(
+        {
+            "in": "header",
+            "name": "Idempotency-Key",
+            "required": False,
+            "schema": {"type": "string", "maxLength": 200},
+            "description": "The same call with the same key makes one endpoint, however often it is sent.",
+        }
+    )
+    return document

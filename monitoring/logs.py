@@ -79,6 +79,16 @@ def as_json(line: LogLine) -> dict[str, Any]:
     return {"seq": line.sequence, "at": line.at.isoformat(), "stream": line.stream, "text": line.text}
 
 
+def rows(shown: Page) -> list[dict[str, Any]]:
+    """Lines as the log viewer's template shows them, with a line of ours where some were lost."""
+    found: list[dict[str, Any]] = []
+    for line in shown.lines:
+        if line.gap:
+            found.append({"seq": line.sequence - 1, "at": line.at, "stream": "gap", "text": GAP})
+        found.append({"seq": line.sequence, "at": line.at, "stream": line.stream, "text": line.text})
+    return found
+
+
 def as_text(instance: Instance, q: str = "") -> Iterator[str]:
     """The whole log as text, read in portions: time, stream, line."""
     for line in matching(instance, q).order_by("sequence").iterator(chunk_size=FETCH):

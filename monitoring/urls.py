@@ -1,4 +1,16 @@
-from django.urls import URLPattern
+"""Fragments and data of an endpoint's page; the page itself fetches them by these addresses."""
+
+from django.urls import path
+
+from monitoring import views
 
 app_name = "monitoring"
-urlpatterns: list[URLPattern] = []
+_endpoint = "projects/<slug:project>/endpoints/<slug:name>"
+urlpatterns = [
+    path(f"{_endpoint}/kpis/", views.kpis, name="kpis"),
+    path(f"{_endpoint}/charts/", views.board_of_charts, name="charts"),
+    path(f"{_endpoint}/charts/<slug:chart>/", views.chart, name="chart"),
+    path(f"{_endpoint}/charts/<slug:chart>.csv", views.chart_csv, name="chart-csv"),
+    path(f"{_endpoint}/logs/", views.log_lines, name="logs"),
+    path(f"{_endpoint}/logs/download/", views.log_download, name="log-download"),
+]

@@ -62,6 +62,7 @@ class Postgres:
             self._initialise()
         else:
             self._end_leftover()
+            _end_orphans(self.data)
 
     def program(self) -> Program:
         settings = SETTINGS | {"unix_socket_directories": str(self.sockets)}
@@ -99,8 +100,7 @@ class Postgres:
             command, capture_output=True, text=True, cwd="/", user=self.account, group=self.account, check=False
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["no output"])[-1]
-            raise Trouble(f"PostgreSQL can't make its folder. Its last line: {last}")
+            raise Trouble(f"PostgreSQL can't make its folder {unfinished}: {_reason(done.stderr or done.stdout)}")
         with contextlib.suppress(FileNotFoundError):
             self.data.rmdir()
         unfinished.rename(self.data)  # whole or not at all
@@ -145,6 +145,12 @@ class Postgres:
                 os.chown(path, entry.pw_uid, entry.pw_gid)
 
 
+def _reason(said: str) -> str:
+    """The line that says why; what follows it is about cleaning up."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no reason given"]
+    return next((line for line in lines if any(word in line for word in ("FATAL", "PANIC", "error:"))), lines[-1])
+
+
 def _let_everybody_run(binaries: Path) -> None:
     """An installation under a tight umask is readable by its owner alone; PostgreSQL's programs hold no secret."""
     if (binaries / "postgres").stat().st_mode & 0o005 == 0o005:
@@ -171,6 +177,25 @@ def _require_account(name: str) -> None:
                 f"PostgreSQL does not run as root, and the account {name} can't be made: {made.stderr.strip()}. "
                 "Start as another user, or set DATABASE_URL."
             ) from None
+
+
+def _end_orphans(data: Path) -> None:
+    """A killed server's helpers hold its memory for a moment longer, and a new server refuses to start meanwhile."""
+    orphans = [process for process in psutil.process_iter() if _works_in(process, data)]
+    for process in orphans:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGQUIT)
+    _, left = psutil.wait_procs(orphans, timeout=STOP_SECONDS)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.name().startswith("postgres") and process.cwd() == str(data)
+    except psutil.Error:
+        return False
 
 
 def _is_ours(pid: int, data: Path) -> bool:

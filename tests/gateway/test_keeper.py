@@ -1,0 +1,113 @@
+"""Beside traffic: fresh routes, counts written once the database is back, a tick, an honest health."""
+
+from pathlib import Path
+
+from gateway.contract import Away
+from gateway.routes import RouteTable
+from monitoring.histogram import Histogram
+from tests.gateway.engine import Engine
+from tests.gateway.house import KEYS, House, house, route_to, until
+
+
+def total(gateway: House) -> int:
+    return sum(row.requests for row in gateway.store.minutes.values())
+
+
+async def test_a_ring_changes_the_routes_at_once(gateway: House) -> None:
+    gateway.store.table = RouteTable([route_to(desired="stopped")], KEYS)
+    gateway.store.rings.put_nowait(None)
+    await until(lambda: gateway.app.gateway.table.routes["tiny"].desired == "stopped", seconds=0.5)
+    assert (await gateway.ask()).status_code == 409
+
+
+async def test_a_revoked_key_is_refused_within_two_seconds_without_any_ring(gateway: House) -> None:
+    assert (await gateway.ask()).status_code == 200
+    gateway.store.table = RouteTable(gateway.app.gateway.table.routes.values(), {})
+    await until(lambda: not gateway.app.gateway.table.keys, seconds=2)
+    assert (await gateway.ask()).status_code == 401
+
+
+async def test_with_the_database_away_traffic_goes_on_and_nothing_is_lost(gateway: House) -> None:
+    gateway.store.away = True
+    for _ in range(3):
+        assert (await gateway.ask()).status_code == 200
+    keeper = gateway.app.keeper
+    await keeper.refresh()
+    await keeper.flush()
+    await keeper.publish()
+    answer = await gateway.call.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["flush"]["unwritten_rows"] > 0
+    gateway.store.away = False
+    await keeper.refresh()
+    await keeper.flush()
+    await keeper.publish()
+    assert total(gateway) == 3
+    assert gateway.store.used.keys() == {1}
+    answer = await gateway.call.get("/healthz")
+    assert (answer.json()["status"], answer.json()["flush"]["unwritten_rows"]) == ("ok", 0)
+
+
+async def test_a_repeated_flush_counts_nothing_twice(gateway: House) -> None:
+    await gateway.ask()
+    await gateway.app.keeper.flush()
+    flushes = gateway.store.flushes
+    await gateway.app.keeper.flush()
+    assert gateway.store.flushes == flushes
+    await gateway.ask()
+    await gateway.app.keeper.flush()
+    assert total(gateway) == 2
+
+
+async def test_until_routes_were_read_it_is_not_ready_and_says_why(gateway: House) -> None:
+    gateway.app.keeper.routes.last = None
+    gateway.app.keeper.routes.failed(Away("PostgreSQL: connection refused"))
+    status, body = gateway.app.keeper.health()
+    assert status == 503
+    assert "connection refused" in body["reason"]
+
+
+async def test_while_draining_it_says_so(gateway: House) -> None:
+    gateway.app.keeper.draining = True
+    assert gateway.app.keeper.health()[1]["reason"] == "The gateway is draining."
+
+
+async def test_a_spool_that_fails_is_said(gateway: House) -> None:
+    gateway.app.gateway.meter.spool.failed("No space left on device")
+    body = (await gateway.call.get("/healthz")).json()
+    assert body["spool"]["problem"] == "No space left on device"
+    assert body["status"] == "degraded"
+
+
+async def test_the_tick_says_what_goes_on_now(gateway: House, engine: Engine) -> None:
+    await gateway.ask()
+    await gateway.ask(stream=True)
+    await gateway.ask(model="other")
+    gateway.app.gateway.balancer.in_flight["tiny-0"] = 2
+    await gateway.app.keeper.publish()
+    del gateway.app.gateway.balancer.in_flight["tiny-0"]
+    tick = gateway.store.ticks[-1]
+    assert tick["source"] == gateway.app.gateway.meter.totals.source
+    now = tick["endpoints"]["5"]
+    assert now["in_flight"] == {"tiny-0": 2}
+    window = now["window"]
+    assert (window["seconds"], window["requests"], window["ok"], window["client_errors"]) == (10, 3, 2, 1)
+    assert window["prompt_tokens"] == 22
+    assert Histogram.from_json(window["latency"]).count == 3
+    assert Histogram.from_json(window["ttft"]).count == 1
+    assert now["minute"]["at"] % 60 == 0
+
+
+async def test_an_endpoint_without_traffic_or_load_is_not_in_the_tick(gateway: House) -> None:
+    await gateway.app.keeper.publish()
+    assert gateway.store.ticks[-1]["endpoints"] == {}
+
+
+async def test_the_last_counts_are_written_when_it_ends(tmp_path: Path, engine: Engine) -> None:
+    async with house(tmp_path, engine) as gateway:
+        await gateway.ask()
+    assert total(gateway) == 1
+
+
+async def test_healthz_takes_no_posts(gateway: House) -> None:
+    assert (await gateway.call.post("/healthz")).status_code == 405

@@ -26,7 +26,7 @@ def main() -> int:
     except OSError as problem:
         print(f"The gateway can't write its spool under {folder}: {problem.strerror}.", file=sys.stderr)  # noqa: T201
         return 2
-    serve(meter, DatabaseStore(), host=host, port=int(port))
+    serve(meter, DatabaseStore(), host=host, port=int(port), origins=[settings.CONSOLE_URL])
     return 0
 
 

@@ -12,6 +12,7 @@ from gateway import errors
 from gateway.admit import Request
 from gateway.client import ClientLeft, Limits
 from gateway.core import Gateway, refuse
+from gateway.cors import Cors
 from gateway.errors import Headers, Refusal
 from gateway.keeper import Keeper
 from gateway.relay import JSON
@@ -29,18 +30,24 @@ CLOSE: Headers = ((b"connection", b"close"),)
 class App:
     """Routes ASGI's events to the gateway; `/healthz` is its own."""
 
-    def __init__(self, gateway: Gateway, keeper: Keeper) -> None:
+    def __init__(self, gateway: Gateway, keeper: Keeper, cors: Cors | None = None) -> None:
         self.gateway = gateway
         self.keeper = keeper
+        self.cors = cors or Cors()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
         request = request_of(scope)
-        client = AsgiClient(request, receive, send)
+        origin = dict(scope["headers"]).get(b"origin")
+        client = AsgiClient(request, receive, send, self.cors.headers(origin))
+        preflight = self.cors.preflight(origin) if request.method == "OPTIONS" else None
         try:
-            if request.path == "/healthz":
+            if preflight:
+                await client.start(204, preflight)
+                await client.end()
+            elif request.path == "/healthz":
                 await self._health(client, request)
             else:
                 await self.gateway.handle(request, client)
@@ -74,8 +81,9 @@ class AsgiClient:
     ASGI's `send` says nothing after a hang-up, so a task listens for it for as long as the answer takes.
     """
 
-    def __init__(self, request: Request, receive: Receive, send: Send) -> None:
+    def __init__(self, request: Request, receive: Receive, send: Send, extra: Headers = ()) -> None:
         self.request = request
+        self.extra = extra  # on every answer
         self.receive = receive
         self.transmit = send
         self.started = False
@@ -128,7 +136,7 @@ class AsgiClient:
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.streaming = any(value.startswith(b"text/event-stream") for _, value in headers)
-        identified = [*headers, (b"x-request-id", self.request.request_id.encode())]
+        identified = [*headers, *self.extra, (b"x-request-id", self.request.request_id.encode())]
         await self.transmit({"type": "http.response.start", "status": status, "headers": identified})
 
     async def send(self, data: bytes) -> None:

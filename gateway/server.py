@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -13,6 +14,7 @@ from gateway.balance import Balancer
 from gateway.client import Limits
 from gateway.contract import Store
 from gateway.core import Gateway
+from gateway.cors import Cors
 from gateway.keeper import Keeper
 from gateway.meter import Meter
 from gateway.upstream import Pool
@@ -44,18 +46,29 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def assemble(meter: Meter, store: Store, limits: Limits | None = None) -> App:
+def assemble(meter: Meter, store: Store, limits: Limits | None = None, origins: Sequence[str] = ()) -> App:
     """The whole gateway but for its socket. Needs a running event loop's clock."""
     clock = asyncio.get_running_loop().time
     gateway = Gateway(meter, Balancer(clock), Pool(clock), limits)
-    return App(gateway, Keeper(gateway, store))
+    return App(gateway, Keeper(gateway, store), Cors(origins))
 
 
-def serve(meter: Meter, store: Store, *, host: str, port: int, limits: Limits | None = None) -> None:
-    """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`."""
+def serve(
+    meter: Meter,
+    store: Store,
+    *,
+    host: str,
+    port: int,
+    limits: Limits | None = None,
+    origins: Sequence[str] = (),
+) -> None:
+    """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`.
+
+    `origins`: URLs whose pages may call from a browser.
+    """
 
     async def main() -> None:
-        app = assemble(meter, store, limits)
+        app = assemble(meter, store, limits, origins)
         config = uvicorn.Config(
             app,
             host=host,

@@ -1,0 +1,128 @@
+"""The checks before a deployment: each looks at what was chosen and says what it saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from endpoints.memory import Verdict
+from endpoints.spec import SourceKind
+from endpoints.templatetags.formats import bytes_binary
+from endpoints.wizard.judge import Judged
+from endpoints.wizard.panel import Panel
+
+WORDS = {"ok": "Checked", "warn": "Look at this", "bad": "To do"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """`tone`: ok, warn (deploys all the same) or bad (can't be deployed); `step`: where to mend it."""
+
+    title: str
+    tone: str
+    text: str
+    step: str = ""
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.tone]
+
+
+def checklist(judged: Judged, panel: Panel) -> list[Item]:
+    return [
+        _named(judged),
+        _model(judged),
+        _resources(judged, panel),
+        _settings(judged),
+        _scaling(judged),
+        _environment(judged),
+        Item(
+            "Health checks",
+            "ok",
+            "GET /health on each instance, and one real one-token call before it gets traffic. "
+            "It has 30–60 s for that.",
+        ),
+        Item("Monitoring", "ok", "Requests, latency, errors, CPU, memory and logs are recorded from the start."),
+    ]
+
+
+def problems(items: list[Item]) -> list[Item]:
+    return [item for item in items if item.tone == "bad"]
+
+
+def _first_error(judged: Judged, *steps: str) -> tuple[str, str] | None:
+    for step in steps:
+        for texts in judged.form(step).errors.values():
+            return step, str(texts[0])
+    return None
+
+
+def _named(judged: Judged) -> Item:
+    if wrong := _first_error(judged, "basics", "method"):
+        return Item("Name and method", "bad", wrong[1], wrong[0])
+    return Item("Name and method", "ok", f"The name “{judged.basics.cleaned_data['name']}” is free.", "basics")
+
+
+def _model(judged: Judged) -> Item:
+    title = "Model configuration"
+    if wrong := _first_error(judged, "source"):
+        return Item(title, "bad", wrong[1], wrong[0])
+    look, source = judged.situation.look, judged.situation.source
+    if look is None or source is None:
+        return Item(title, "bad", "The source wasn't reached yet. Test the connection.", "source")
+    pinned = (
+        f"version {source.version}" if source.kind == SourceKind.REGISTRY else f"commit {look.found.revision[:12]}"
+    )
+    size = bytes_binary(look.size) if look.size else "size unknown"
+    if look.facts is None:
+        return Item(title, "warn", f"{look.file} ({size}), pinned to {pinned}; its header wasn't read.", "source")
+    return Item(title, "ok", f"{look.file}, {look.facts.quantization}, {size}, pinned to {pinned}.", "source")
+
+
+def _resources(judged: Judged, panel: Panel) -> Item:
+    title = "Resource allocation"
+    if wrong := _first_error(judged, "machine"):
+        return Item(title, "bad", wrong[1], wrong[0])
+    if panel.need is None or panel.need.verdict in (Verdict.UNKNOWN, Verdict.TIGHT):
+        return Item(title, "warn", panel.verdict, "machine")
+    if panel.need.verdict == Verdict.DOES_NOT_FIT:
+        return Item(title, "bad", panel.verdict, "machine")
+    return Item(title, "ok", f"{panel.machine}: {panel.verdict}", "machine")
+
+
+def _settings(judged: Judged) -> Item:
+    if wrong := _first_error(judged, "llm"):
+        return Item("LLM settings", "bad", wrong[1], "llm")
+    values = judged.llm.cleaned_data
+    text = (
+        f"{values['max_sequence_length']:,} tokens for each of {values['batch_size']} sequences; "
+        f"temperature {values['temperature']:g}, top-k {values['top_k']}, top-p {values['top_p']:g} by default."
+    )
+    return Item("LLM settings", "ok", text, "llm")
+
+
+def _scaling(judged: Judged) -> Item:
+    title = "Scaling configuration"
+    if wrong := _first_error(judged, "scaling"):
+        return Item(title, "bad", wrong[1], "scaling")
+    values, machine, region = judged.scaling.cleaned_data, judged.situation.machine, judged.situation.region
+    low, high = values["min_instances"], values["max_instances"]
+    if low == 0:
+        text = "Min is 0: one instance starts now. Scaled to 0 by hand, nothing wakes it by itself."
+        return Item(title, "warn", text, "scaling")
+    room = (region.capacity.get("cpu_millis") or 0) // (machine.vcpus * 1000) if region and machine else 0
+    if room and high > room:
+        text = f"{low} to {high} instances are allowed; the region has room for {room} of this size in all."
+        return Item(title, "bad" if low > room else "warn", text, "scaling")
+    return Item(title, "ok", f"{low} to {high} instances, changed by hand.", "scaling")
+
+
+def _environment(judged: Judged) -> Item:
+    title = "Environment variables"
+    if wrong := _first_error(judged, "environment"):
+        return Item(title, "bad", wrong[1], "environment")
+    values = judged.environment.cleaned_data
+    plain, secret = len(values["variables"]), len(values["secrets"])
+    text = f"MODEL_PATH is set by the platform; {plain} of your own, {secret} from secrets."
+    if gone := [name for name, value in values["variables"] if not value]:
+        return Item(title, "warn", f"{text} Without a value: {', '.join(gone)}.", "environment")
+    return Item(title, "ok", text, "environment")

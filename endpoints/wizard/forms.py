@@ -1,0 +1,152 @@
+"""The forms of the steps. Bound to plain answers (field → value), so that a page's post, a stored draft and
+a JSON body are judged by the same code and answered with the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from django import forms
+from django.forms.utils import ErrorDict
+
+from endpoints.models import Endpoint
+from endpoints.spec import (
+    BillingModel,
+    Framework,
+    Method,
+    ScalingSpec,
+)
+from endpoints.wizard import machines
+from endpoints.wizard.fields import OneOf, whole
+from endpoints.wizard.situation import Situation
+
+RESERVED_NAMES = {"new"}  # the address of the wizard itself
+
+
+class StepForm(forms.Form):
+    """One step's answers, judged with what the other steps answered."""
+
+    section = ""  # of the Spec, in front of its fields' names in JSON
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, situation: Situation) -> None:
+        super().__init__(data)
+        self.situation = situation
+        self.row_errors: dict[str, dict[int, list[str]]] = {}
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Fill in choices and reasons that hang on the situation."""
+
+    def one_of(self, name: str) -> OneOf:
+        """This field, which is a OneOf."""
+        return cast(OneOf, self.fields[name])
+
+    def quiet(self) -> None:
+        """Forget what is wrong: for a page that nobody has answered yet."""
+        self._errors = ErrorDict()
+        self.row_errors = {}
+
+    def shown(self, name: str) -> Any:
+        """What a field holds now, as typed, or its initial value."""
+        return self[name].value()
+
+
+class BasicsForm(StepForm):
+    name = forms.CharField(
+        label="Name",
+        help_text=(
+            "Small letters, digits and hyphens; begins with a letter, at most 40 characters. "
+            "It must be free on the whole platform, because it is part of the address."
+        ),
+        error_messages={"required": "The endpoint needs a name, such as my-model."},
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}),
+    )
+    region = OneOf("Region", [])
+
+    def prepare(self) -> None:
+        choices = [(slug, region.name) for slug, region in self.situation.catalogue.regions.items()]
+        self.one_of("region").choices = choices
+        if choices:
+            self.fields["region"].initial = choices[0][0]
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        if problem := name_problem(name):
+            raise forms.ValidationError(problem)
+        return name
+
+
+def name_problem(name: str) -> str:
+    """Why an endpoint can't have this name; empty if it can."""
+    field = Endpoint._meta.get_field("name")
+    if len(name) > (field.max_length or 0):
+        return f"The name has {len(name)} characters; at most {field.max_length} are possible."
+    try:
+        field.run_validators(name)
+    except forms.ValidationError as problem:
+        return str(problem.messages[0])
+    if name in RESERVED_NAMES:
+        return f"“{name}” is an address of the console itself. Choose another name."
+    if Endpoint.objects.living().filter(name=name).exists():
+        return f"The name “{name}” is taken. Choose another."
+    return ""
+
+
+class MethodForm(StepForm):
+    method = OneOf("Deployment method", Method.choices, initial=Method.PREBUILT)
+    framework = OneOf("Framework", Framework.choices, initial=Framework.LLAMA_CPP)
+
+
+class MachineForm(StepForm):
+    instance_type = OneOf("Instance type", [])
+
+    def prepare(self) -> None:
+        types = self.situation.catalogue.types
+        field = self.one_of("instance_type")
+        field.choices = [(slug, slug) for slug in types]
+        reasons = {slug: machines.reason_against(kind, self.situation) for slug, kind in types.items()}
+        field.refuse({slug: reason for slug, reason in reasons.items() if reason})
+
+
+class ScalingForm(StepForm):
+    """`requests_per_month` and `active_hours` serve the estimate on the page; no revision keeps them."""
+
+    section = "scaling"
+    min_instances = whole("min_instances", "Min instances", "instances")
+    max_instances = whole("max_instances", "Max instances", "instances")
+    target_concurrency = whole(
+        "target_concurrency", "Target concurrency", "requests", "Requests in flight per instance before scaling."
+    )
+    scale_up_threshold = whole(
+        "scale_up_threshold", "Scale-up threshold", "%", "CPU or memory use that asks for one more."
+    )
+    scale_down_delay = whole("scale_down_delay", "Scale-down delay", "s", "Wait before one goes.")
+    billing_model = OneOf("Billing model", BillingModel.choices, initial=BillingModel.HOURLY)
+    requests_per_month = forms.IntegerField(
+        label="Requests per month", required=False, min_value=0, max_value=10**12, initial=100_000
+    )
+    active_hours = forms.IntegerField(
+        label="Active hours per month",
+        required=False,
+        min_value=0,
+        max_value=744,
+        initial=730,
+        help_text="730 is a whole month.",
+        error_messages={"max_value": "A month has at most 744 hours."},
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = self.cleaned_data
+        low, high = cleaned.get("min_instances"), cleaned.get("max_instances")
+        if low is not None and high is not None and low > high:
+            self.add_error(
+                "max_instances",
+                f"Max instances must not be below min instances; {high} is less than {low}.",
+            )
+        return cleaned
+
+    def spec(self) -> ScalingSpec:
+        names = ("min_instances", "max_instances", "target_concurrency", "scale_up_threshold", "scale_down_delay")
+        return ScalingSpec(
+            **{name: self.cleaned_data[name] for name in names}, billing_model=self.cleaned_data["billing_model"]
+        )

@@ -1,0 +1,124 @@
+"""What stands beside every step: what it will cost, whether it fits, what was chosen so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from endpoints.memory import Estimate, Quick, Verdict, quick_estimate
+from endpoints.models import InstanceType
+from endpoints.spec import DataType
+from endpoints.templatetags.formats import bytes_binary
+from endpoints.wizard.judge import Judged
+from endpoints.wizard.llm_form import numbers
+
+TONES: Final = {
+    Verdict.FITS: "ok",
+    Verdict.TIGHT: "warn",
+    Verdict.DOES_NOT_FIT: "bad",
+    Verdict.UNKNOWN: "idle",
+}
+# The quick formula's factor: 4 for FP32, 2 for FP16, 1 for INT8.
+MULTIPLIERS: Final = {DataType.FLOAT32: 4.0, DataType.FLOAT16: 2.0, DataType.BFLOAT16: 2.0, DataType.INT8: 1.0}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`instances` is how many run after deploying; `parts` feed the stacked bar, in bytes."""
+
+    machine: InstanceType | None
+    instances: int
+    most: int
+    per_request: bool
+    need: Estimate | None
+    parts: tuple[dict[str, Any], ...]
+    verdict: str
+    tone: str
+    hints: tuple[str, ...]
+    quick: Quick | None
+    chosen: tuple[tuple[str, str], ...]
+
+
+def panel_of(judged: Judged, answers: dict[str, dict[str, Any]]) -> Panel:
+    situation = judged.situation
+    length, batch, data_type = numbers(answers["llm"])
+    machine = situation.machine
+    need = None
+    if machine:
+        need = situation.estimate(machine, length=length, concurrency=batch, data_type=data_type)
+    scaling = judged.scaling.cleaned_data
+    return Panel(
+        machine=machine,
+        instances=max(1, scaling.get("min_instances", 1)),
+        most=scaling.get("max_instances", 1),
+        per_request=scaling.get("billing_model") == "per_request",
+        need=need,
+        parts=_parts(need),
+        verdict=_verdict(need, machine),
+        tone=TONES[need.verdict] if need else "idle",
+        hints=_hints(need),
+        quick=_quick(judged, length, batch, data_type),
+        chosen=tuple(_chosen(judged)),
+    )
+
+
+def _parts(need: Estimate | None) -> tuple[dict[str, Any], ...]:
+    if need is None or need.parts is None:
+        return ()
+    parts = need.parts
+    return (
+        {"label": "Weights", "bytes": parts.weights},
+        {"label": "KV cache", "bytes": parts.kv},
+        {"label": "Overhead", "bytes": parts.activations + parts.base},
+    )
+
+
+def _verdict(need: Estimate | None, machine: InstanceType | None) -> str:
+    if machine is None:
+        return "Choose a machine to see whether the model fits."
+    if need is None:
+        return "Unknown: the model's file wasn't read yet. Test the connection."
+    if need.need_bytes is None:
+        return f"Unknown. {' '.join(need.notes)}"
+    there = bytes_binary(need.available_bytes)
+    if need.verdict == Verdict.DOES_NOT_FIT:
+        return f"Does not fit: needs {bytes_binary(need.need_bytes)}, has {there}."
+    free = f"{bytes_binary(need.available_bytes - need.need_bytes)} of {there} stay free"
+    return f"Fits: {free}." if need.verdict == Verdict.FITS else f"Tight: only {free}."
+
+
+def _hints(need: Estimate | None) -> tuple[str, ...]:
+    if need is None or need.need_bytes is None or need.low_bytes is None or need.high_bytes is None:
+        return ()
+    hints = [f"Between {bytes_binary(need.low_bytes)} and {bytes_binary(need.high_bytes)} per instance."]
+    if need.largest_length:
+        hints.append(f"Largest length that fits: {need.largest_length:,} tokens.")
+    if need.largest_concurrency:
+        hints.append(f"Most sequences of this length: {need.largest_concurrency:,}.")
+    return (*hints, *need.notes)
+
+
+def _quick(judged: Judged, length: int, batch: int, data_type: str) -> Quick | None:
+    look = judged.situation.look
+    facts = look.facts if look else None
+    if facts is None or not facts.parameter_count or not facts.embedding_length:
+        return None
+    factor = MULTIPLIERS[DataType(data_type)]
+    return quick_estimate(facts.parameter_count / 1e9, factor, batch, length, facts.embedding_length)
+
+
+def _chosen(judged: Judged) -> list[tuple[str, str]]:
+    situation, basics = judged.situation, judged.basics.cleaned_data
+    rows = [("Name", str(basics.get("name", ""))), ("Region", str(situation.region or ""))]
+    if situation.source:
+        source = situation.source
+        name = f"{source.model} v{source.version}" if source.model else source.model_id
+        rows.append(("Model", name))
+    if situation.look and situation.look.facts:
+        rows.append(("Format", f"GGUF {situation.look.facts.quantization}".strip()))
+    if situation.machine:
+        rows.append(("Machine", situation.machine.slug))
+    scaling = judged.scaling.cleaned_data
+    if "min_instances" in scaling and "max_instances" in scaling:
+        rows.append(("Instances", f"{scaling['min_instances']} to {scaling['max_instances']}"))
+    return [(label, value) for label, value in rows if value]

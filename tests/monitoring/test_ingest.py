@@ -9,8 +9,8 @@ import pytest
 from django.db import connections
 
 from endpoints.models import Endpoint, Instance, Secret
-from endpoints.runtimes.base import Sampled, Unavailable
 from endpoints.runtimes.base import LogLine as Written
+from endpoints.runtimes.base import Sampled, Unavailable
 from endpoints.spec import EnvironmentSpec
 from monitoring import ingest, redact, samples
 from monitoring.models import LogLine, Sample
@@ -102,7 +102,7 @@ def test_one_instance_that_cannot_be_asked_does_not_stop_the_others(instance: In
 @pytest.mark.django_db(transaction=True)
 def test_a_second_collector_stands_back(instance: Instance, runtime: TellingRuntime) -> None:
     region = instance.endpoint.region
-    other = connections["default"].copy("other")
+    other = connections["default"].copy()
     runtime.write(instance.name, "one")
     try:
         with other.cursor() as cursor:
@@ -145,7 +145,7 @@ def test_a_secret_never_reaches_the_database_in_plain_or_base64(line: str, runti
     ((_, text, _),) = stored(instance)
     assert redact.MASK in text
     assert VALUE not in text
-    assert VALUE.encode()[3:-3] not in base64.b64decode(text.split()[-1].replace(redact.MASK, "") + "===")
+    assert not any(line[start : start + 16] in text for start in range(len(line) - 15))
 
 
 def test_keys_are_known_by_their_shape_whoever_printed_them() -> None:

@@ -123,7 +123,7 @@ def used(instance: Instance, sample: Sample) -> Used:
 
 def no_gpu(endpoint: Endpoint, instances: Sequence[Instance]) -> str:
     """Why there is no GPU number."""
-    reason = str(endpoint.region.capacity.get("reason") or "")
+    reason = str(endpoint.region.capacity.get("reason") or "").partition(";")[0]  # the GPU's part of it
     if any(one.revision.instance_type.has_gpu for one in instances) or "NVIDIA" in reason:
         return reason
     return "this instance type has no GPU"

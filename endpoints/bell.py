@@ -68,10 +68,11 @@ def publish(messages: Sequence[tuple[str, dict[str, Any]]]) -> bool:
     return True
 
 
-def send(task: str, *arguments: object, queue: str = "control") -> bool:
-    """Queue a task by name; False when the broker is away (the sweep makes up for it)."""
+def send(task: str, *arguments: object, queue: str = "control", expires: float | None = None) -> bool:
+    """Queue a task by name; False when the broker is away (the sweep makes up for it). A worker drops it
+    `expires` seconds later."""
     try:
-        current_app.send_task(task, args=arguments, queue=queue, retry=False)
+        current_app.send_task(task, args=arguments, queue=queue, expires=expires, retry=False)
     except (OperationalError, redis.RedisError, OSError) as problem:
         log.warning("Task %s was not queued: %s", task, problem)
         return False

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from endpoints import facts, probes, settle
-from endpoints.facts import Loaded
-from endpoints.lease import Lost, hold, lease
-from endpoints.models import Endpoint, Instance
+from endpoints.lease import RENEW_AFTER, Lease, Lost, Outdated, lease
+from endpoints.models import Endpoint
 from endpoints.models.deployment import InstanceState
-from endpoints.planner import EndpointFacts, Plan, Probe, Room, plan
+from endpoints.planner import EndpointFacts, Plan, Probe, needs_room, plan
+from endpoints.probes import Asked, Prober
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import Observed, Phase, Runtime, Unavailable
 
@@ -29,75 +28,101 @@ log = logging.getLogger(__name__)
 
 ATTENTION = timedelta(seconds=20)  # how long one run stays with one endpoint before others get its place
 SOON = timedelta(seconds=1.5)  # what is due within this is waited for in place
+PROBE_EVERY = timedelta(seconds=2)  # while a run stays, those that serve are asked this often
 SERVED = (InstanceState.READY, InstanceState.UNREADY)
 Clock = Callable[[], datetime]
-_probers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="probe")
+_probers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="probe")
 
 
 def reconcile(
-    endpoint_id: int, *, clock: Clock = timezone.now, pause: Callable[[float], None] = time.sleep
+    endpoint_id: int,
+    *,
+    clock: Clock = timezone.now,
+    pause: Callable[[float], None] = time.sleep,
+    prober: Prober = probes.probe,
 ) -> bool:
     """Bring one endpoint towards what is wanted, as far as that goes now. False if another run holds it."""
-    with lease(endpoint_id) as token:
-        if token is None:
+    with lease(endpoint_id) as held:
+        if held is None:
             return False
-        ends, first = clock() + ATTENTION, True
+        ends, asked_at = clock() + ATTENTION, None
         while True:
+            now = clock()
+            served = asked_at is None or now - asked_at >= PROBE_EVERY
+            asked_at = now if served else asked_at
             try:
-                planned = one_pass(endpoint_id, token, clock, probe_served=first)
+                held.keep()
+                planned = one_pass(held, clock, prober, served=served)
+            except Outdated:
+                continue
             except Lost as lost:
                 log.info("%s", lost)
                 return False
-            now, first = clock(), False
+            now = clock()
             due = planned.look_again_at if planned else None
             if due is None or due > now + SOON or now > ends:
                 return True
             pause(max(0.0, (due - now).total_seconds()))
 
 
-def one_pass(endpoint_id: int, token: uuid.UUID, clock: Clock, *, probe_served: bool = True) -> Plan | None:
-    """One turn of the loop. None when nothing is left to steer or the region can't be asked now."""
-    endpoint = Endpoint.objects.living().select_related("region").filter(pk=endpoint_id).first()
+def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Plan | None:
+    """One turn of the loop; `served`: also ask those that serve already. None when nothing is left to steer or
+    the region can't be asked now. Raises Lost and Outdated, having written and done nothing."""
+    endpoint = Endpoint.objects.living().select_related("region").filter(pk=held.endpoint_id).first()
     if endpoint is None:
         return None
     runtime = runtime_of(endpoint.region)
     try:
         observed = runtime.observe(endpoint.owner)
-        loaded = facts.load([endpoint], clock())[0]
-        known = with_world(loaded, observed, runtime)
+        known = facts.load([endpoint], observed, clock())[0].facts
+        known = with_world(known, observed, runtime)
     except Unavailable as problem:
         # Never read as "nothing runs": what is known stays as it is until the region answers again.
         log.warning("Region %s can't be asked: %s", endpoint.region.slug, problem)
         return None
-    answers = ask(known, observed, clock, served=probe_served)
+    answers = _gather(questions(known, observed, served=served), clock, prober, held)
     planned = plan(known, observed, answers, clock())
+    settle.last_words(endpoint, planned, runtime)
     if planned.writes:
-        settle.write(endpoint, planned, at=clock(), guard=lambda: hold(endpoint_id, token))
-    settle.act(loaded, planned, runtime, at=clock())
+        settle.write(known, endpoint, planned, at=clock(), guard=lambda: held.hold(known.generation))
+    elif planned.actions:
+        held.hold(known.generation)
+    settle.act(endpoint, planned, runtime, at=clock())
     return planned
 
 
-def with_world(loaded: Loaded, observed: Mapping[str, Observed], runtime: Runtime) -> EndpointFacts:
-    """The facts, with the room there is and the names among the observed whose rows are closed."""
-    known = loaded.facts
-    others = observed.keys() - {one.name for one in known.instances}
-    ended = Instance.objects.filter(name__in=others).values_list("name", flat=True) if others else ()
+def with_world(known: EndpointFacts, observed: Mapping[str, Observed], runtime: Runtime) -> EndpointFacts:
+    """The facts, with the room there is and what the gateways carry, where the plan may need them."""
+    going = any(one.state == InstanceState.DRAINING for one in known.instances)
+    if going or len(observed) > known.wanted:
+        known = replace(known, in_flight=facts.carried())
     wanted = known.deployment.revision if known.deployment else known.serving
-    room = Room(*facts.room_for(runtime.capacity(), loaded.revisions[wanted.id])) if wanted else None
-    return replace(known, ended=frozenset(ended), room=room)
+    if wanted and needs_room(known, observed):
+        known = replace(known, room=facts.room_for(runtime.capacity(), wanted))
+    return known
 
 
-def ask(known: EndpointFacts, observed: Mapping[str, Observed], clock: Clock, *, served: bool) -> dict[str, Probe]:
-    """Probe what has an address; what never served must prove itself. `served`: also those that serve."""
-    states = {one.name: one.state for one in known.instances}
-    asked = [
-        probes.Asked(name, seen.address, known.alias, prove=states.get(name) not in SERVED)
-        for name, seen in observed.items()
-        if seen.phase == Phase.RUNNING
-        and seen.address
-        and name not in known.ended
-        and states.get(name) != InstanceState.DRAINING
-        and (served or states.get(name) not in SERVED)
-    ]
-    answers = _probers.map(lambda one: probes.probe(one, clock), asked)
-    return {one.name: answer for one, answer in zip(asked, answers, strict=True)}
+def questions(known: EndpointFacts, observed: Mapping[str, Observed], *, served: bool) -> list[Asked]:
+    """Whom to probe: what has an address, and must prove itself if it never served. `served`: also those that
+    serve; those that failed to answer the last time are asked every time."""
+    rows = {one.name: one for one in known.instances}
+    asked = []
+    for name, seen in observed.items():
+        row = rows.get(name)
+        if seen.phase != Phase.RUNNING or not seen.address or name in known.ended:
+            continue
+        if row is None or row.state not in (*SERVED, InstanceState.DRAINING):
+            asked.append(Asked(name, seen.address, known.alias, prove=True))
+        elif row.state in SERVED and (served or row.probe_failures):
+            asked.append(Asked(name, seen.address, known.alias, prove=False))
+    return asked
+
+
+def _gather(asked: list[Asked], clock: Clock, prober: Prober, held: Lease) -> dict[str, Probe]:
+    """Ask all at once. A first real call may take longer than the lease, which is kept meanwhile."""
+    waiting = {_probers.submit(prober, one, clock): one.name for one in asked}
+    pending = set(waiting)
+    while pending:
+        _, pending = wait(pending, timeout=RENEW_AFTER)
+        held.keep()
+    return {name: future.result() for future, name in waiting.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any
 
 import redis
+from django.db.models import Q
 
 from endpoints import bell
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
@@ -21,76 +22,155 @@ from endpoints.planner import (
     InstanceFacts,
     PhaseFacts,
     RevisionFacts,
+    Room,
 )
 from endpoints.planner.limits import CRASH_WINDOW
-from endpoints.runtimes.base import Capacity
+from endpoints.runtimes.base import Capacity, Observed
 from endpoints.spec import GIB
 
-Row = TypeVar("Row", Revision, Instance)
 GATEWAYS = "tir:gateway:*"
+MACHINE = ("instance_type__vcpus", "instance_type__memory_bytes", "instance_type__gpu_count", "instance_type__gpu")
+REVISION = ("pk", "endpoint_id", "number", "model_path", "resolved__size", *MACHINE)
+TIMES = ("started_at", "ready_at", "draining_at", "unready_at")
+INSTANCE = ("endpoint_id", "name", "revision_id", "state", *TIMES, "probe_failures", "address")
+Revisions = Mapping[int, RevisionFacts]
+Grouped = Mapping[int, list[Any]]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An endpoint with its facts, and its revisions by id."""
+    """An endpoint with its facts."""
 
     endpoint: Endpoint
     facts: EndpointFacts
-    revisions: Mapping[int, Revision]
 
 
-def load(endpoints: Iterable[Endpoint], at: datetime) -> list[Loaded]:
-    """The facts of these endpoints, without the room, which only a runtime can tell. Six queries."""
+@dataclass(frozen=True)
+class Stored:
+    """What the database holds of some endpoints, by endpoint where not said otherwise."""
+
+    revisions: Revisions  # by id: those that serve, are deployed, or have an instance
+    numbers: Mapping[int, Mapping[int, int]]  # number -> id
+    deployments: Mapping[int, Deployment]
+    phases: Grouped  # by deployment
+    live: Grouped
+    crashed: Grouped
+    ended: frozenset[str]
+
+
+def load(
+    endpoints: Iterable[Endpoint],
+    observed: Mapping[str, Observed],
+    at: datetime,
+    *,
+    in_flight: Mapping[str, int] | None = None,
+) -> list[Loaded]:
+    """The facts of these endpoints, without the room, which only a runtime can tell.
+
+    Four queries; one more each while something deploys, while the runtime shows an instance that has no open
+    row, and while it shows one of a revision that neither serves nor has an open row.
+    """
     rows = list(endpoints)
+    stored = _stored(rows, observed, at)
+    return [Loaded(row, _facts(row, stored, in_flight)) for row in rows]
+
+
+def _stored(rows: Sequence[Endpoint], observed: Mapping[str, Observed], at: datetime) -> Stored:
     ids = [row.pk for row in rows]
-    revisions = _by_endpoint(Revision.objects.filter(endpoint__in=ids).select_related("instance_type"))
-    live = _by_endpoint(Instance.objects.live().filter(endpoint__in=ids).order_by("id"))
-    crashed = _by_endpoint(
-        Instance.objects.filter(
-            endpoint__in=ids, state=InstanceState.FAILED, ended_at__gt=at - CRASH_WINDOW
-        ).order_by("ended_at")
-    )
-    unfinished = {
+    live: Grouped = defaultdict(list)
+    crashed: Grouped = defaultdict(list)
+    names = set()
+    for endpoint_id, *columns in (
+        Instance.objects.live().filter(endpoint__in=ids).order_by("id").values_list(*INSTANCE)
+    ):
+        live[endpoint_id].append(InstanceFacts(*columns))
+        names.add(columns[0])
+    recent = Instance.objects.filter(endpoint__in=ids, state=InstanceState.FAILED, ended_at__gt=at - CRASH_WINDOW)
+    columns = ("endpoint_id", "ended_at", "revision_id", "exit_code", "message")
+    for endpoint_id, *values in recent.order_by("ended_at").values_list(*columns):
+        crashed[endpoint_id].append(Failure(*values))
+    deployments = {
         one.endpoint_id: one for one in Deployment.objects.filter(endpoint__in=ids, state=DeploymentState.RUNNING)
     }
-    phases: dict[int, list[Phase]] = defaultdict(list)
-    for phase in Phase.objects.filter(deployment__in=unfinished.values()).order_by("position"):
-        phases[phase.deployment_id].append(phase)
-    newest = dict(
-        Deployment.objects.filter(endpoint__in=ids)
-        .order_by("endpoint_id", "-id")
-        .distinct("endpoint_id")
-        .values_list("endpoint_id", "state")
+    revisions, numbers = _revisions(rows, deployments, live, observed)
+    others = [name for name in observed if name not in names]
+    ended = Instance.objects.filter(name__in=others).values_list("name", flat=True) if others else ()
+    return Stored(revisions, numbers, deployments, _phases(deployments), live, crashed, frozenset(ended))
+
+
+def _phases(deployments: Mapping[int, Deployment]) -> Grouped:
+    phases: Grouped = defaultdict(list)
+    if deployments:
+        for one in Phase.objects.filter(deployment__in=deployments.values()).order_by("position"):
+            phases[one.deployment_id].append(
+                PhaseFacts(
+                    one.kind,
+                    one.state,
+                    one.started_at,
+                    one.deadline,
+                    one.lease_until,
+                    one.ended_at,
+                    one.message,
+                    one.reason,
+                )
+            )
+    return phases
+
+
+def _revisions(
+    rows: Sequence[Endpoint],
+    deployments: Mapping[int, Deployment],
+    live: Grouped,
+    observed: Mapping[str, Observed],
+) -> tuple[Revisions, Mapping[int, Mapping[int, int]]]:
+    """The revisions that matter now; every other row of them stays in the database, specs and all."""
+    needed = {row.serving_revision_id for row in rows if row.serving_revision_id}
+    needed |= {one.revision_id for one in deployments.values()}
+    needed |= {one.revision_id for each in live.values() for one in each}
+    found: dict[int, RevisionFacts] = {}
+    numbers: dict[int, dict[int, int]] = defaultdict(dict)
+    for pk, endpoint_id, number, path, size, vcpus, *machine in Revision.objects.filter(pk__in=needed).values_list(
+        *REVISION
+    ):
+        found[pk] = RevisionFacts(pk, number, path, int(size or 0), vcpus * 1000, *machine)
+        numbers[endpoint_id][number] = pk
+    ours = {row.owner: row.pk for row in rows}
+    shown = {(ours[one.owner], one.revision) for one in observed.values() if one.owner in ours}
+    unknown = {(endpoint, number) for endpoint, number in shown if number not in numbers[endpoint]}
+    if unknown:
+        asked = Q(endpoint__in={one for one, _ in unknown}, number__in={number for _, number in unknown})
+        for pk, endpoint_id, number in Revision.objects.filter(asked).values_list("pk", "endpoint_id", "number"):
+            numbers[endpoint_id][number] = pk
+    return found, numbers
+
+
+def _facts(row: Endpoint, stored: Stored, in_flight: Mapping[str, int] | None) -> EndpointFacts:
+    deployment = stored.deployments.get(row.pk)
+    return EndpointFacts(
+        id=row.pk,
+        owner=row.owner,
+        alias=row.name,
+        desired=row.desired,
+        wanted=row.wanted,
+        generation=row.generation,
+        observed_generation=row.observed_generation,
+        status=row.status,
+        wished_at=row.wished_at,
+        restarted_at=row.restarted_at,
+        serving=stored.revisions[row.serving_revision_id] if row.serving_revision_id else None,
+        deployment=_deployment(deployment, stored) if deployment else None,
+        halted=row.halted_at is not None,
+        notice=row.notice,
+        instances=tuple(stored.live[row.pk]),
+        failures=tuple(one for one in stored.crashed[row.pk] if one.at > row.wished_at),
+        in_flight=in_flight,
+        revision_numbers=stored.numbers[row.pk],
+        ended=stored.ended,
     )
-    in_flight = carried()
-    answer = []
-    for row in rows:
-        mine = {revision.pk: revision for revision in revisions[row.pk]}
-        deployment = unfinished.get(row.pk)
-        facts = EndpointFacts(
-            id=row.pk,
-            owner=row.owner,
-            alias=row.name,
-            desired=row.desired,
-            wanted=row.wanted,
-            generation=row.generation,
-            observed_generation=row.observed_generation,
-            status=row.status,
-            restarted_at=row.restarted_at,
-            serving=_revision(mine.get(row.serving_revision_id)) if row.serving_revision_id else None,
-            deployment=_deployment(deployment, mine, phases[deployment.pk]) if deployment else None,
-            last_failed=newest.get(row.pk) == DeploymentState.FAILED,
-            halted=row.halted_at is not None,
-            notice=row.notice,
-            instances=tuple(_instance(one) for one in live[row.pk]),
-            failures=tuple(
-                _failure(one) for one in crashed[row.pk] if one.ended_at and one.ended_at > row.wished_at
-            ),
-            in_flight=in_flight,
-            revision_numbers={revision.number: revision.pk for revision in mine.values()},
-        )
-        answer.append(Loaded(row, facts, mine))
-    return answer
+
+
+def _deployment(row: Deployment, stored: Stored) -> DeploymentFacts:
+    return DeploymentFacts(row.pk, stored.revisions[row.revision_id], row.started_at, tuple(stored.phases[row.pk]))
 
 
 def carried() -> Mapping[str, int] | None:
@@ -109,72 +189,18 @@ def carried() -> Mapping[str, int] | None:
     return total
 
 
-def room_for(capacity: Capacity, revision: Revision) -> tuple[int, str]:
+def room_for(capacity: Capacity, revision: RevisionFacts) -> Room:
     """How many more instances of a revision fit, and what is short when none does."""
-    need = revision.instance_type
     counts = [
-        capacity.cpu_millis_free // (need.vcpus * 1000),
-        capacity.memory_bytes_free // need.memory_bytes,
+        capacity.cpu_millis_free // revision.cpu_millis,
+        capacity.memory_bytes_free // revision.memory_bytes,
     ]
-    counts += [capacity.gpus_free // need.gpu_count] if need.gpu_count else []
+    counts += [capacity.gpus_free // revision.gpus] if revision.gpus else []
     if min(counts) > 0:
-        return min(counts), ""
-    wants = f"{need.vcpus} vCPU and {need.memory_bytes / GIB:g} GiB"
+        return Room(min(counts))
+    wants = f"{revision.cpu_millis / 1000:g} vCPU and {revision.memory_bytes / GIB:g} GiB"
     has = f"{capacity.cpu_millis_free / 1000:g} vCPU and {capacity.memory_bytes_free / GIB:.1f} GiB"
-    wants += f" and {need.gpu_count} {need.gpu}" if need.gpu_count else ""
-    has += f" and {capacity.gpus_free} GPUs" if need.gpu_count else ""
-    return 0, f"Not enough is free: an instance needs {wants}; free here is {has}. {capacity.reason}".strip()
-
-
-def _by_endpoint(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    grouped: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        grouped[row.endpoint_id].append(row)
-    return grouped
-
-
-def _revision(row: Revision | None) -> RevisionFacts | None:
-    if row is None:
-        return None
-    return RevisionFacts(
-        id=row.pk,
-        number=row.number,
-        model_path=row.model_path,
-        model_bytes=int(row.resolved.get("size", 0)),
-        cpu_millis=row.instance_type.vcpus * 1000,
-        memory_bytes=row.instance_type.memory_bytes,
-        gpus=row.instance_type.gpu_count,
-    )
-
-
-def _deployment(row: Deployment, revisions: Mapping[int, Revision], phases: list[Phase]) -> DeploymentFacts | None:
-    revision = _revision(revisions.get(row.revision_id))
-    if revision is None:
-        return None
-    return DeploymentFacts(
-        id=row.pk,
-        revision=revision,
-        started_at=row.started_at,
-        phases=tuple(
-            PhaseFacts(one.kind, one.state, one.started_at, one.deadline, one.lease_until) for one in phases
-        ),
-    )
-
-
-def _instance(row: Instance) -> InstanceFacts:
-    return InstanceFacts(
-        name=row.name,
-        revision_id=row.revision_id,
-        state=row.state,
-        started_at=row.started_at,
-        ready_at=row.ready_at,
-        draining_at=row.draining_at,
-        probe_failures=row.probe_failures,
-        address=row.address,
-    )
-
-
-def _failure(row: Instance) -> Failure:
-    return Failure(
-        row.ended_at or row.started_at, row.revision_id, row.exit_code, row.ready_at is not None, row.message
-    )
+    wants += f" and {revision.gpus} {revision.gpu}" if revision.gpus else ""
+    has += f" and {capacity.gpus_free} GPUs" if revision.gpus else ""
+    said = f"Not enough is free: an instance needs {wants}; free here is {has}. {capacity.reason}"
+    return Room(0, said.strip())

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from django.db import transaction
 from django.utils import timezone
 
 from endpoints import bell
@@ -28,6 +29,7 @@ from endpoints.memory import (
 )
 from endpoints.models import InstanceType, Phase, Revision
 from endpoints.models.deployment import DeploymentState, PhaseKind, PhaseState
+from endpoints.models.event import Severity
 from endpoints.origin import source_of, store
 from endpoints.sources import Found, Source, SourceProblem
 from endpoints.spec import GIB, LlmSpec, SourceKind, Spec
@@ -59,7 +61,7 @@ def validate(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     revision = phase.deployment.revision
     spec = revision.wish
     try:
-        found = _fetched(revision) or source_of(spec.source, revision.endpoint.project).check()
+        found = _fetched(revision) or _pinned(revision).check()
         message = _fit(spec, found, revision.instance_type)
     except SourceProblem as problem:
         _fail(phase, problem.code, problem.message, clock(), passing=problem.passing)
@@ -68,8 +70,8 @@ def validate(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
         _fail(phase, problem.reason, str(problem), clock())
         return False
     _resolve(revision, found)
-    phase.end(PhaseState.DONE, at=clock(), message=message)
-    bell.send("endpoints.reconcile", revision.endpoint_id)
+    if _close(phase, PhaseState.DONE, clock(), message):
+        bell.send("endpoints.reconcile", revision.endpoint_id)
     return True
 
 
@@ -142,20 +144,43 @@ def _claim(deployment_id: int, kind: PhaseKind, at: datetime) -> Phase | None:
 
 def _fail(phase: Phase, reason: str, message: str, at: datetime, *, passing: bool = False) -> None:
     """Close the phase, or leave it to be tried again until its deadline when the trouble may pass."""
-    endpoint_id = phase.deployment.endpoint_id
     if passing and (phase.deadline is None or at + LEASE < phase.deadline):
         Phase.objects.filter(pk=phase.pk, state=PhaseState.RUNNING).update(
             reason=reason, message=f"{message} Trying again.", lease_until=at + LEASE / 3
         )
         return
-    phase.end(PhaseState.FAILED, at=at, reason=reason, message=message)
-    bell.send("endpoints.reconcile", endpoint_id)
+    if _close(phase, PhaseState.FAILED, at, message, reason):
+        bell.send("endpoints.reconcile", phase.deployment.endpoint_id)
+
+
+@transaction.atomic
+def _close(phase: Phase, state: PhaseState, at: datetime, message: str, reason: str = "") -> bool:
+    """End the phase, with its event; False if somebody else ended it."""
+    if not phase.end(state, at=at, reason=reason, message=message):
+        return False
+    failed = state == PhaseState.FAILED
+    took = f" ({(at - phase.started_at).total_seconds():.1f} s)" if phase.started_at and not failed else ""
+    endpoint = phase.deployment.revision.endpoint
+    endpoint.record(
+        "phase.failed" if failed else "phase.ended",
+        at=at,
+        message=f"{phase.get_kind_display()}: {message}{took}",
+        severity=Severity.BAD if failed else Severity.OK,
+        reason=reason,
+        after=phase.kind,
+    )
+    bell.ring_pages(endpoint.project_id, endpoint.pk, ("timeline", "events"))
+    return True
 
 
 def _fetched(revision: Revision) -> Found | None:
-    """What was found before, if its files still lie here: a start must not need the hub again."""
+    """What was found before, if its files still lie here: a start must not need the hub again. If they are gone
+    the revision forgets where they lay, so that its loading fetches them anew."""
     known = revision.resolved
-    if not known or not revision.model_path or not Path(revision.model_path).is_file():
+    if not known or not revision.model_path:
+        return None
+    if not Path(revision.model_path).is_file():
+        Revision.objects.filter(pk=revision.pk).update(model_path="")
         return None
     facts = GGUFFacts.from_dict(known["facts"]) if known["facts"] else None
     return Found(known["commit"], (), (), known["file"], facts, known["license"])
@@ -179,9 +204,9 @@ def _resolve(revision: Revision, found: Found) -> None:
 
 
 def _pinned(revision: Revision) -> Source:
-    """The source at the commit that validation saw, whatever the branch says by now."""
+    """The source at the commit that the first validation saw, whatever the branch says by now."""
     wanted = revision.wish.source
-    if wanted.kind == SourceKind.HUGGING_FACE:
+    if wanted.kind == SourceKind.HUGGING_FACE and revision.resolved:
         wanted = replace(wanted, revision=revision.resolved["commit"], file=revision.resolved["file"])
     return source_of(wanted, revision.endpoint.project)
 

@@ -14,6 +14,7 @@ from endpoints.planner import Probe
 HEALTH_TIMEOUT = 2.0  # seconds
 CALL_TIMEOUT = 60.0
 Clock = Callable[[], datetime]
+Prober = Callable[["Asked", Clock], Probe]  # `probe`, or what a test or benchmark puts in its place
 
 
 class Wrong(Exception):

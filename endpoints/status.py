@@ -59,7 +59,6 @@ class Seen:
     deploying: bool  # a deployment is unfinished
     served: bool  # some revision has served
     halted: bool  # the crash budget is spent
-    last_failed: bool  # the last deployment failed
     live: int  # instances that have not ended
     ready: int
     short: bool  # the region has no room for what is wanted
@@ -76,7 +75,7 @@ def status_of(seen: Seen) -> Status:
         return _while_deploying(seen)
     if not seen.served:
         return Status.FAILED
-    if seen.ready == 0 and (seen.halted or seen.last_failed):
+    if seen.ready == 0 and seen.halted:
         return Status.FAILED
     if seen.wanted == 0:
         return Status.IDLE if seen.live == 0 else Status.SCALING

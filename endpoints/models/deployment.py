@@ -135,6 +135,7 @@ class Instance(models.Model):
     address = models.CharField(max_length=200, blank=True)
     started_at = models.DateTimeField()
     ready_at = models.DateTimeField(null=True)  # first time it answered; billed from here
+    unready_at = models.DateTimeField(null=True)  # since when it has not answered; None while it does
     draining_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     probe_failures = models.PositiveSmallIntegerField(default=0)  # in a row

@@ -15,6 +15,7 @@ from endpoints.planner.facts import (
     Room,
 )
 from endpoints.planner.plan import plan
+from endpoints.planner.rollout import needs_room
 
 __all__ = [
     "Apply",
@@ -29,5 +30,6 @@ __all__ = [
     "Queue",
     "RevisionFacts",
     "Room",
+    "needs_room",
     "plan",
 ]

@@ -21,6 +21,7 @@ class RevisionFacts:
     cpu_millis: int = 1000
     memory_bytes: int = 1 << 30
     gpus: int = 0
+    gpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class PhaseFacts:
     started_at: datetime | None = None
     deadline: datetime | None = None
     lease_until: datetime | None = None  # a slow worker's, or of the message that should wake one
+    ended_at: datetime | None = None
+    message: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,6 @@ class DeploymentFacts:
     def phase(self, kind: str) -> PhaseFacts:
         return next(phase for phase in self.phases if phase.kind == kind)
 
-    @property
-    def current(self) -> PhaseFacts | None:
-        """The first phase that is not done."""
-        return next((phase for phase in self.phases if phase.state != PhaseState.DONE), None)
-
 
 @dataclass(frozen=True)
 class InstanceFacts:
@@ -56,6 +55,7 @@ class InstanceFacts:
     started_at: datetime
     ready_at: datetime | None = None
     draining_at: datetime | None = None
+    unready_at: datetime | None = None  # since when it has not answered
     probe_failures: int = 0
     address: str = ""
 
@@ -67,7 +67,6 @@ class Failure:
     at: datetime
     revision_id: int
     exit_code: int | None
-    was_ready: bool
     message: str
 
 
@@ -100,18 +99,30 @@ class EndpointFacts:
     generation: int
     observed_generation: int
     status: str
+    wished_at: datetime | None = None  # failures from before it don't count
     restarted_at: datetime | None = None
     serving: RevisionFacts | None = None
     deployment: DeploymentFacts | None = None  # the unfinished one
-    last_failed: bool = False
     halted: bool = False
     notice: str = ""
     instances: tuple[InstanceFacts, ...] = ()  # those that have not ended
     failures: tuple[Failure, ...] = ()
     in_flight: Mapping[str, int] | None = None  # None: not known now
-    room: Room | None = None  # None: not known now
-    revision_numbers: Mapping[int, int] = field(default_factory=dict)  # number -> id
+    room: Room | None = None  # None: not asked for, see `needs_room`
+    revision_numbers: Mapping[int, int] = field(default_factory=dict)  # number -> id, of those that may run
     ended: frozenset[str] = frozenset()  # of those observed, the names whose rows are closed
+
+    @property
+    def wanted_now(self) -> int:
+        """Instances to run: a deployment proves itself with one even where none is wanted later."""
+        return max(1, self.wanted) if self.deployment else self.wanted
+
+    @property
+    def restarting_since(self) -> datetime | None:
+        """Instances older than this are to be replaced; None unless a restart is under way."""
+        if self.deployment is None or self.restarted_at is None:
+            return None
+        return self.restarted_at if self.restarted_at >= self.deployment.started_at else None
 
 
 # ── the answer ───────────────────────────────────────────────────────────────────────────────────

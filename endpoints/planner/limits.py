@@ -23,19 +23,35 @@ CRASHES_WHILE_SERVING = 5
 NEVER_MENDS = {64: "BadConfiguration", 65: "BadModelFile", 72: "EngineMissing"}  # exit codes of `serving`
 
 UNREADY_AFTER = 3  # failed probes in a row
+UNREADY_DEADLINE = timedelta(seconds=60)  # an instance that stays silent this long is replaced
+SHORT_AFTER = timedelta(seconds=30)  # without room for all that are wanted, a deployment goes on with fewer
 DRAIN_GRACE = timedelta(seconds=3)  # until every gateway knows and has said what it still carries
 DRAIN_DEADLINE = timedelta(seconds=60)
 DELETE_DEADLINE = timedelta(seconds=10)
 MESSAGE_LEASE = timedelta(seconds=5)  # how long a message to a slow worker may be on its way
 SURGE = 1
 
-BUSY = timedelta(milliseconds=100)  # pace while something is starting
 CALM = timedelta(seconds=1)  # pace while something drains or waits
+# Pace while something starts: (younger than, look again after). Small models are there within a second.
+STARTING = (
+    (timedelta(seconds=5), timedelta(milliseconds=50)),
+    (timedelta(seconds=30), timedelta(milliseconds=250)),
+)
 
 
 def loading_deadline(model_bytes: int) -> timedelta:
     """Ten minutes, and what the bytes need on a slow link."""
     return DEADLINES[PhaseKind.LOADING] + timedelta(seconds=model_bytes / SLOWEST_LINK)
+
+
+def start_deadline(model_bytes: int) -> timedelta:
+    """How long an instance may take from its start until it serves."""
+    return loading_deadline(model_bytes) + DEADLINES[PhaseKind.HEALTH]
+
+
+def pace(age: timedelta) -> timedelta:
+    """How soon to look again at something that began to start this long ago."""
+    return next((pause for younger, pause in STARTING if age < younger), CALM)
 
 
 def back_off(failures: int) -> timedelta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from endpoints.models.event import Severity
@@ -29,6 +30,7 @@ MESSAGES = {
     PhaseKind.READY: "Bringing all instances into service…",
 }
 SLOW = {PhaseKind.VALIDATION: "endpoints.validate", PhaseKind.LOADING: "endpoints.fetch"}
+Ended = tuple[datetime, str] | None  # when a phase ended and what to say of it; None: it goes on
 
 
 class Advance:
@@ -39,25 +41,35 @@ class Advance:
     ) -> None:
         self.facts, self.deployment, self.world, self.at, self.plan = facts, deployment, world, at, plan
         target = deployment.revision
+        since = facts.restarting_since
         self.mine = [
             one
             for one in world.live
             if one.revision_id == target.id
             and one.state != InstanceState.DRAINING
-            and (facts.restarted_at is None or one.started_at >= facts.restarted_at)
+            and (since is None or one.started_at >= since)
         ]
         self.failures = [one for one in world.failures if one.revision_id == target.id]
         self.failed = False
         self.done = False
+        self.earlier_ended: datetime | None = None
+        self.ends: dict[str, Callable[[datetime], Ended]] = {
+            PhaseKind.VALIDATION: self.ends_validation,
+            PhaseKind.BUILD: self.ends_build,
+            PhaseKind.ALLOCATION: self.ends_allocation,
+            PhaseKind.LOADING: self.ends_loading,
+            PhaseKind.HEALTH: self.ends_health,
+            PhaseKind.READY: self.ends_ready,
+        }
 
     def go(self) -> None:
         for phase in self.deployment.phases:
             if phase.state == PhaseState.DONE:
-                continue
-            if phase.state in (PhaseState.FAILED, PhaseState.CANCELLED):
-                self.fail_from_phase(phase)
+                self.earlier_ended = phase.ended_at
+            elif phase.state in (PhaseState.FAILED, PhaseState.CANCELLED):
+                self.end(DeploymentState.FAILED)  # a slow worker closed it; the reason stands there already
                 return
-            if not self.works_through(phase):
+            elif not self.works_through(phase):
                 return
         self.succeed()
 
@@ -66,30 +78,30 @@ class Advance:
         started = phase.started_at or self.begin(phase)
         if self.out_of_budget(phase):
             return False
-        ended = getattr(self, f"ends_{phase.kind}")(started)
+        ended = self.ends[phase.kind](started)
         if ended is None:
-            self.wait(phase, started)
+            if not self.out_of_time(phase, started):
+                self.plan.look_again(self.at + limits.pace(self.at - started))
             return False
-        when, message = ended
-        self.change(phase, state=PhaseState.DONE, ended_at=max(when, started), message=message, reason="")
+        when, message = max(ended[0], started), ended[1]
+        self.change(phase, state=PhaseState.DONE, ended_at=when, message=message, reason="")
+        self.note(phase, "phase.ended", f"{message} ({(when - started).total_seconds():.1f} s)", Severity.OK)
+        self.earlier_ended = when
         return True
 
-    # ── what ends each phase: (when, what to say), or None to wait ─────────────────────────────────
-    def ends_validation(self, started: datetime) -> tuple[datetime, str] | None:
+    # ── what ends each phase ──────────────────────────────────────────────────────────────────────
+    def ends_validation(self, started: datetime) -> Ended:
         self.queue(PhaseKind.VALIDATION)
         return None  # the slow worker ends it
 
-    def ends_build(self, started: datetime) -> tuple[datetime, str] | None:
-        return self.at, "Pre-built container: nothing to build."
+    def ends_build(self, started: datetime) -> Ended:
+        return max(started, self.earlier_ended or started), "Pre-built container: nothing to build."
 
-    def ends_allocation(self, started: datetime) -> tuple[datetime, str] | None:
+    def ends_allocation(self, started: datetime) -> Ended:
         room = self.facts.room
         if self.mine:
             return self.at, "An instance has its resources already."
         if room is None:
-            self.say(
-                PhaseKind.ALLOCATION, "The region does not say what is free; asking again.", "RegionUnavailable"
-            )
             return None
         if room.instances < 1:
             self.say(PhaseKind.ALLOCATION, room.shortage, "Unschedulable")
@@ -98,7 +110,7 @@ class Advance:
         gib = target.memory_bytes / 1024**3
         return self.at, f"{target.cpu_millis / 1000:g} vCPU and {gib:g} GiB of memory an instance."
 
-    def ends_loading(self, started: datetime) -> tuple[datetime, str] | None:
+    def ends_loading(self, started: datetime) -> Ended:
         if not self.deployment.revision.model_path:
             self.queue(PhaseKind.LOADING)
             return None
@@ -107,46 +119,49 @@ class Advance:
         times += [one.ready_at for one in self.mine if one.ready_at]
         if times:
             return min(times), "The engine has loaded the model."
-        said = next(
-            (self.world.probes[one.name].message for one in self.mine if one.name in self.world.probes), ""
-        )
-        if self.mine and any(one.state == InstanceState.LOADING for one in self.mine):
+        if any(one.state == InstanceState.LOADING for one in self.mine):
+            said = next(iter(self.answers()), "")
             self.say(PhaseKind.LOADING, "The engine is loading the model." + (f" {said}" if said else ""))
         return None
 
-    def ends_health(self, started: datetime) -> tuple[datetime, str] | None:
+    def ends_health(self, started: datetime) -> Ended:
         ready = [one.ready_at for one in self.mine if one.ready_at]
         if ready:
             return min(ready), "It is healthy, lists the model, and answered a real request."
-        said = [self.world.probes[one.name].message for one in self.mine if one.name in self.world.probes]
-        if any(said):
-            self.say(PhaseKind.HEALTH, next(text for text in said if text), "ProbeFailed")
+        if said := self.answers():
+            self.say(PhaseKind.HEALTH, said[0], "ProbeFailed")
         return None
 
-    def ends_ready(self, started: datetime) -> tuple[datetime, str] | None:
+    def ends_ready(self, started: datetime) -> Ended:
         ready = [one for one in self.mine if one.state == InstanceState.READY]
         names = {one.name for one in self.mine}
         others = [one for one in self.world.live if one.name not in names and one.state != InstanceState.DRAINING]
-        wanted = max(1, self.facts.wanted)
+        wanted, room = self.facts.wanted_now, self.facts.room
+        count = f"{len(ready)} of {wanted} instances serve."
         if len(ready) >= wanted and not others:
-            return self.at, f"{len(ready)} of {wanted} instances serve."
-        room = self.facts.room
-        short = bool(room and room.instances < 1 and len(self.mine) < wanted)
-        self.say(
-            PhaseKind.READY,
-            f"{len(ready)} of {wanted} instances serve." + (f" {room.shortage}" if short and room else ""),
-            "Unschedulable" if short else "",
-        )
+            return self.at, count
+        if room is None or room.instances >= 1 or len(self.mine) >= wanted:
+            self.say(PhaseKind.READY, count)
+            return None
+        if ready and not others and self.at >= started + limits.SHORT_AFTER:
+            return self.at, f"{count} {room.shortage}"  # the endpoint goes on saying what is short
+        self.say(PhaseKind.READY, f"{count} {room.shortage}", "Unschedulable")
         return None
+
+    def answers(self) -> list[str]:
+        """What is wrong with those that were asked."""
+        said = [self.world.probes[one.name].message for one in self.mine if one.name in self.world.probes]
+        return [text for text in said if text]
 
     # ── deadlines, crashes, ends ──────────────────────────────────────────────────────────────────
     def begin(self, phase: PhaseFacts) -> datetime:
-        allowed = limits.DEADLINES[PhaseKind(phase.kind)]
+        """A phase begins when the one before it ended, which may be a little before this look."""
+        revision, allowed = self.deployment.revision, limits.DEADLINES[PhaseKind(phase.kind)]
+        began = self.earlier_ended or self.at
         if phase.kind == PhaseKind.LOADING:
-            allowed = limits.loading_deadline(self.deployment.revision.model_bytes)
-        # A phase begins when the one before it ended, which may be a little before this look.
-        earlier = [change["ended_at"] for change in self.plan.phases.values() if "ended_at" in change]
-        began = max(earlier, default=self.at)
+            allowed = limits.loading_deadline(revision.model_bytes)
+            if revision.model_path and revision.model_bytes:  # it was fetched before
+                self.change(phase, bytes_done=revision.model_bytes, bytes_total=revision.model_bytes)
         self.change(
             phase,
             state=PhaseState.RUNNING,
@@ -157,10 +172,10 @@ class Advance:
         return began
 
     def out_of_budget(self, phase: PhaseFacts) -> bool:
+        """Fail a deployment whose instances end again and again, or in a way that no new start mends."""
         never = [one for one in self.failures if one.exit_code in limits.NEVER_MENDS]
         if never:
-            code = never[-1].exit_code
-            self.fail(phase, limits.NEVER_MENDS[code or 0], never[-1].message)
+            self.fail(phase, limits.NEVER_MENDS[never[-1].exit_code or 0], never[-1].message)
         elif len(self.failures) >= limits.CRASHES_WHILE_DEPLOYING:
             self.fail(
                 phase,
@@ -168,23 +183,25 @@ class Advance:
                 f"{len(self.failures)} instances ended soon after their start. "
                 f"The last: {self.failures[-1].message}",
             )
-        elif phase.deadline and self.at >= phase.deadline:
-            said = self.plan.phases.get(phase.kind, {}).get("message", "")
-            seconds = (phase.deadline - (phase.started_at or self.at)).total_seconds()
-            name = PhaseKind(phase.kind).label
-            self.fail(
-                phase,
-                f"{name.title().replace(' ', '')}Timeout",
-                f"{name} was not done within {seconds:.0f} s. {said}".strip(),
-            )
         return self.failed
 
-    def fail_from_phase(self, phase: PhaseFacts) -> None:
-        """A slow worker closed the phase as failed; the reason stands there already."""
-        self.end(DeploymentState.FAILED)
+    def out_of_time(self, phase: PhaseFacts, started: datetime) -> bool:
+        """Fail a deployment whose phase is past its deadline, with what was last said of it."""
+        if phase.deadline is None or self.at < phase.deadline:
+            return False
+        name = PhaseKind(phase.kind).label
+        said = str(self.plan.phases.get(phase.kind, {}).get("message", phase.message))
+        said = "" if said == MESSAGES[PhaseKind(phase.kind)] else said
+        seconds = (phase.deadline - started).total_seconds()
+        reason = f"{name.title().replace(' ', '')}Timeout"
+        self.fail(phase, reason, f"{name} was not done within {seconds:.0f} s. {said}".strip())
+        return True
 
     def fail(self, phase: PhaseFacts, reason: str, message: str) -> None:
-        self.change(phase, state=PhaseState.FAILED, ended_at=self.at, reason=reason, message=message)
+        self.plan.actions.clear()
+        self.change(phase, state=PhaseState.FAILED, ended_at=self.at, lease_until=None)
+        self.change(phase, reason=reason, message=message)
+        self.note(phase, "phase.failed", message, Severity.BAD, reason)
         self.end(DeploymentState.FAILED, reason, message)
 
     def end(self, state: str, reason: str = "", message: str = "") -> None:
@@ -197,20 +214,23 @@ class Advance:
         took = (self.at - self.deployment.started_at).total_seconds()
         self.end(DeploymentState.SUCCEEDED)
         self.plan.endpoint["serving_revision_id"] = self.deployment.revision.id
-        self.plan.notes.append(
-            Note(
-                "deployment.succeeded",
-                f"Revision {number} serves, {took:.1f} s after it was asked for.",
-                Severity.OK,
-            )
-        )
+        said = f"Revision {number} serves, {took:.1f} s after it was asked for."
+        self.plan.notes.append(Note("deployment.succeeded", said, Severity.OK))
 
     # ── small parts ───────────────────────────────────────────────────────────────────────────────
     def change(self, phase: PhaseFacts, **fields: object) -> None:
         self.plan.phases.setdefault(phase.kind, {}).update(fields)
 
+    def note(self, phase: PhaseFacts, kind: str, message: str, severity: Severity, reason: str = "") -> None:
+        name = PhaseKind(phase.kind).label
+        self.plan.notes.append(Note(kind, f"{name}: {message}", severity, reason, after=phase.kind))
+
     def say(self, kind: str, message: str, reason: str = "") -> None:
-        self.plan.phases.setdefault(kind, {}).update(message=message, reason=reason)
+        """Write what a phase is waiting for, if that is not what stands there."""
+        phase = self.deployment.phase(kind)
+        begun = self.plan.phases.get(kind, {})
+        if begun or (phase.message, phase.reason) != (message, reason):
+            self.plan.phases.setdefault(kind, {}).update(message=message, reason=reason)
 
     def queue(self, kind: PhaseKind) -> None:
         """Wake the slow worker unless it is at work or a message is on its way."""
@@ -219,7 +239,3 @@ class Advance:
             return
         self.plan.phases.setdefault(kind, {})["lease_until"] = self.at + limits.MESSAGE_LEASE
         self.plan.actions.append(Queue(SLOW[kind], self.deployment.id))
-
-    def wait(self, phase: PhaseFacts, started: datetime) -> None:
-        pace = limits.CALM if phase.kind == PhaseKind.ALLOCATION else limits.BUSY
-        self.plan.look_again(self.at + pace)

@@ -18,6 +18,7 @@ from endpoints.planner.facts import (
     Probe,
     RevisionFacts,
 )
+from endpoints.planner.rollout import Aim
 from endpoints.runtimes.base import Observed
 from endpoints.status import Desired, Seen, Status, status_of
 
@@ -32,26 +33,40 @@ def plan(
     """
     answer = Plan()
     world = seen.look(facts, observed, probes, at, answer)
-    target = _target(facts, world, at, answer)
-    rollout.steer(facts, target, world, at, answer)
+    aim = _aim(facts, world, at, answer)
+    rollout.steer(facts, aim, world, at, answer)
     if facts.observed_generation != facts.generation:
         answer.endpoint["observed_generation"] = facts.generation
-    _conclude(facts, world, target, at, answer)
+    _conclude(facts, world, aim.target, at, answer)
     return answer
 
 
-def _target(facts: EndpointFacts, world: seen.World, at: datetime, answer: Plan) -> RevisionFacts | None:
-    """The revision whose instances should run: of the deployment once it may start some, else what serves."""
+def _aim(facts: EndpointFacts, world: seen.World, at: datetime, answer: Plan) -> Aim:
+    """What should run: the deployment's revision once it may start instances, else what serves."""
     if facts.desired != Desired.RUNNING or facts.deployment is None:
-        return facts.serving
+        return Aim(facts.serving)
+    revision = facts.deployment.revision
     advance = phases.Advance(facts, facts.deployment, world, at, answer)
     advance.go()
     if advance.failed:
         _note_failure(facts, answer)
-        return facts.serving
+        return _after_failure(facts, world, at, answer)
     loading = facts.deployment.phase(PhaseKind.LOADING)
-    begun = loading.state != PhaseState.WAITING or PhaseKind.LOADING in answer.phases
-    return facts.deployment.revision if begun or advance.done else facts.serving
+    begun = loading.state != PhaseState.WAITING or "state" in answer.phases.get(PhaseKind.LOADING, {})
+    return Aim(revision, begun=True) if begun or advance.done else Aim(facts.serving)
+
+
+def _after_failure(facts: EndpointFacts, world: seen.World, at: datetime, answer: Plan) -> Aim:
+    """What served before serves on. If that is the same revision, and it serves no more, all ends here."""
+    deployment, serving = facts.deployment, facts.serving
+    if deployment is None or serving is None or serving.id != deployment.revision.id:
+        return Aim(serving)
+    if any(one.state == InstanceState.READY for one in world.live):
+        return Aim(serving)
+    reason = str(answer.deployment["reason"] or "DeploymentFailed")
+    message = str(answer.deployment["message"] or "See the phase that failed.")
+    rollout.halt(reason, f"{message} Nothing more is started until you start or deploy.", at, answer)
+    return Aim(serving, abandoned=True)
 
 
 def _note_failure(facts: EndpointFacts, answer: Plan) -> None:
@@ -77,7 +92,6 @@ def _conclude(
             deploying=facts.deployment is not None and state is None,
             served=facts.serving is not None or state == DeploymentState.SUCCEEDED,
             halted=facts.halted or "halted_at" in answer.endpoint,
-            last_failed=state == DeploymentState.FAILED if state else facts.last_failed,
             live=len(world.live),
             ready=len(serving),
             short=bool(answer.endpoint.get("notice", facts.notice)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from endpoints.models.event import Severity
 from endpoints.planner import limits
@@ -14,32 +15,47 @@ from endpoints.planner.facts import (
     InstanceFacts,
     InstanceState,
     Note,
+    PhaseKind,
+    PhaseState,
     Plan,
     RevisionFacts,
 )
 from endpoints.planner.seen import BEFORE_READY, World
+from endpoints.runtimes.base import Observed, Phase
 from endpoints.status import Desired
 
 
-def steer(facts: EndpointFacts, target: RevisionFacts | None, world: World, at: datetime, plan: Plan) -> None:
+@dataclass(frozen=True)
+class Aim:
+    """What should run. `begun`: the deployment under way may start instances (it is in its loading phase or
+    later). `abandoned`: the deployment failed and nothing serves, so what is still starting goes too."""
+
+    target: RevisionFacts | None
+    begun: bool = False
+    abandoned: bool = False
+
+
+def steer(facts: EndpointFacts, aim: Aim, world: World, at: datetime, plan: Plan) -> None:
     """Decide starts, drains and retirements, and put the runtime's orders into the plan."""
+    target = aim.target
+    since = facts.restarting_since if aim.begun else None
     going = [one for one in world.live if one.state == InstanceState.DRAINING]
     staying = [one for one in world.live if one.state != InstanceState.DRAINING]
-    current = [one for one in staying if target and one.revision_id == target.id and not _outdated(one, facts)]
+    current = [
+        one
+        for one in staying
+        if target and one.revision_id == target.id and (since is None or one.started_at >= since)
+    ]
     old = [one for one in staying if one not in current]
-    drained = _drains(facts, target, current, old, plan)
+    drained = [] if aim.abandoned else _drains(facts, target, current, old)
+    drained = staying if aim.abandoned else drained
     for one in drained:
         plan.instances.setdefault(one.name, {}).update(state=InstanceState.DRAINING, draining_at=at)
+        said = f"Instance {one.name} takes no new requests."
         plan.notes.append(
-            Note(
-                "instance.draining",
-                f"Instance {one.name} takes no new requests.",
-                instance=one.name,
-                before=one.state,
-                after=InstanceState.DRAINING,
-            )
+            Note("instance.draining", said, instance=one.name, before=one.state, after=InstanceState.DRAINING)
         )
-    missing = _missing(facts, target, current, old)
+    missing = 0 if aim.abandoned else _missing(facts, aim, current, old)
     starts = _starts(facts, target, missing, world.failures, at, plan) if target else 0
     _notice(facts, missing - starts, plan)
     retire = [one for one in going if _drain_is_over(one, facts, at)]
@@ -47,12 +63,34 @@ def steer(facts: EndpointFacts, target: RevisionFacts | None, world: World, at: 
     _order(target, world, starts, {one.name for one in retire}, plan)
     if going or drained:
         plan.look_again(at + limits.CALM)
-    if starts or any(one.state in BEFORE_READY for one in staying):
-        plan.look_again(at + limits.BUSY)
+    if starts:
+        plan.look_again(at + limits.pace(timedelta(0)))
+    for one in staying:
+        if one.state in BEFORE_READY and one not in drained:
+            plan.look_again(at + limits.pace(at - one.started_at))
 
 
-def _outdated(one: InstanceFacts, facts: EndpointFacts) -> bool:
-    return facts.restarted_at is not None and one.started_at < facts.restarted_at
+def needs_room(facts: EndpointFacts, observed: Mapping[str, Observed]) -> bool:
+    """Whether the plan may have to know what is free, which costs the runtime a look around."""
+    target = facts.deployment.revision if facts.deployment else facts.serving
+    if target is None or facts.desired != Desired.RUNNING or facts.halted:
+        return False
+    if facts.deployment:
+        done = {phase.kind for phase in facts.deployment.phases if phase.state == PhaseState.DONE}
+        if PhaseKind.VALIDATION in done and PhaseKind.ALLOCATION not in done:
+            return True
+    since = facts.restarting_since
+    leaving = {one.name for one in facts.instances if one.state == InstanceState.DRAINING} | facts.ended
+    staying = sum(
+        seen.revision == target.number
+        and seen.phase != Phase.EXITED
+        and name not in leaving
+        and (since is None or seen.started_at >= since)
+        for name, seen in observed.items()
+    )
+    # One more: a silent instance may be given up in this very plan.
+    silent = sum(one.state == InstanceState.UNREADY for one in facts.instances)
+    return bool(target.model_path) and staying - silent < facts.wanted_now
 
 
 def _drains(
@@ -60,8 +98,8 @@ def _drains(
     target: RevisionFacts | None,
     current: Sequence[InstanceFacts],
     old: Sequence[InstanceFacts],
-    plan: Plan,
 ) -> list[InstanceFacts]:
+    """Who goes. Of those that serve never so many that fewer than wanted are left."""
     if target is None or facts.desired != Desired.RUNNING:
         return [*current, *old]
     ready = sum(one.state == InstanceState.READY for one in [*current, *old])
@@ -69,11 +107,15 @@ def _drains(
     for one in sorted(old, key=lambda one: _worth(one, facts)):
         if one.state != InstanceState.READY:
             drained.append(one)
-        elif ready > max(1, facts.wanted) or (ready > facts.wanted and facts.deployment is None):
+        elif ready > facts.wanted_now:
             drained.append(one)
             ready -= 1
-    surplus = max(0, len(current) - facts.wanted)
-    return drained + sorted(current, key=lambda one: _worth(one, facts))[:surplus]
+    for one in sorted(current, key=lambda one: _worth(one, facts))[: max(0, len(current) - facts.wanted_now)]:
+        # The surplus of the present revision goes once the old ones are not needed to make up the number.
+        if one.state != InstanceState.READY or ready > facts.wanted_now:
+            drained.append(one)
+            ready -= one.state == InstanceState.READY
+    return drained
 
 
 def _worth(one: InstanceFacts, facts: EndpointFacts) -> tuple[bool, int, float]:
@@ -83,17 +125,17 @@ def _worth(one: InstanceFacts, facts: EndpointFacts) -> tuple[bool, int, float]:
 
 
 def _missing(
-    facts: EndpointFacts,
-    target: RevisionFacts | None,
-    current: Sequence[InstanceFacts],
-    old: Sequence[InstanceFacts],
+    facts: EndpointFacts, aim: Aim, current: Sequence[InstanceFacts], old: Sequence[InstanceFacts]
 ) -> int:
     """How many more should run than do, within the surge of a rollout."""
+    target = aim.target
     if target is None or facts.desired != Desired.RUNNING or facts.halted or not target.model_path:
         return 0
-    missing = facts.wanted - len(current)
+    if facts.deployment and not aim.begun and target.id == facts.deployment.revision.id:
+        return 0  # a start or restart of what served before: its phases come first
+    missing = facts.wanted_now - len(current)
     if old:
-        missing = min(missing, facts.wanted + limits.SURGE - len(current) - len(old))
+        missing = min(missing, facts.wanted_now + limits.SURGE - len(current) - len(old))
     return max(0, missing)
 
 
@@ -109,9 +151,11 @@ def _starts(
     if missing == 0:
         return 0
     mine = [one for one in failures if one.revision_id == target.id]
-    if mine and facts.deployment is None and len(mine) >= limits.CRASHES_WHILE_SERVING:
-        _halt(mine, at, plan)
-        return 0
+    if mine and facts.deployment is None:
+        never = [one for one in mine if one.exit_code in limits.NEVER_MENDS]
+        if never or len(mine) >= limits.CRASHES_WHILE_SERVING:
+            _halt(mine, never, at, plan)
+            return 0
     if mine and at < (next_try := mine[-1].at + limits.back_off(len(mine))):
         plan.look_again(next_try)
         return 0
@@ -129,15 +173,22 @@ def _notice(facts: EndpointFacts, short: int, plan: Plan) -> None:
         plan.endpoint |= {"notice_reason": "", "notice": ""}
 
 
-def _halt(mine: Sequence[Failure], at: datetime, plan: Plan) -> None:
-    """The crash budget is spent: start nothing more until a person acts."""
+def _halt(mine: Sequence[Failure], never: Sequence[Failure], at: datetime, plan: Plan) -> None:
+    """The crash budget is spent, or no new start can help: start nothing more until a person acts."""
     minutes = limits.CRASH_WINDOW.total_seconds() / 60
+    said = f"{len(mine)} instances ended unasked within {minutes:.0f} minutes"
+    reason = limits.NEVER_MENDS[never[-1].exit_code or 0] if never else "CrashLoop"
+    said = "An instance ended in a way that no new start mends" if never else said
     message = (
-        f"{len(mine)} instances ended unasked within {minutes:.0f} minutes; nothing more is started "
-        f"until you start, restart, scale or deploy. The last: {mine[-1].message}"
+        f"{said}; nothing more is started until you start, restart, scale or deploy. "
+        f"The last: {(never or mine)[-1].message}"
     )
-    plan.endpoint |= {"halted_at": at, "halted_reason": "CrashLoop", "halted_message": message}
-    plan.notes.append(Note("endpoint.halted", message, Severity.BAD, "CrashLoop"))
+    halt(reason, message, at, plan)
+
+
+def halt(reason: str, message: str, at: datetime, plan: Plan) -> None:
+    plan.endpoint |= {"halted_at": at, "halted_reason": reason, "halted_message": message}
+    plan.notes.append(Note("endpoint.halted", message, Severity.BAD, reason))
 
 
 def _drain_is_over(one: InstanceFacts, facts: EndpointFacts, at: datetime) -> bool:

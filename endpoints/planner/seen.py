@@ -45,9 +45,15 @@ def look(
         seen_now = observed.get(one.name)
         if seen_now is None or seen_now.phase == Phase.EXITED:
             failure = _ended(one, seen_now, facts, at, plan)
-            failures += [failure] if failure else []
         else:
-            live.append(_moved(one, seen_now, probes.get(one.name), at, plan))
+            moved = _moved(one, seen_now, probes.get(one.name), at, plan)
+            failure = _given_up(moved, facts, at, plan)
+            if failure is None:
+                live.append(moved)
+            else:
+                strays[one.revision_id] = (*strays.get(one.revision_id, ()), one.name)
+        if failure and (facts.wished_at is None or failure.at > facts.wished_at):
+            failures.append(failure)
     return World(tuple(live), tuple(failures), probes, strays)
 
 
@@ -70,29 +76,25 @@ def _ended(
     one: InstanceFacts, seen: Observed | None, facts: EndpointFacts, at: datetime, plan: Plan
 ) -> Failure | None:
     """Close the row: stopped if that was asked, else failed with the reason and the exit code."""
-    when = (seen.finished_at if seen else None) or at
+    when = max(one.started_at, (seen.finished_at if seen else None) or at)
     code = seen.exit_code if seen else None
+    if one.draining_at is None:
+        return _failed(one, when, code, *cause(seen), plan)
     change = plan.instances.setdefault(one.name, {})
-    if one.draining_at is not None:
-        change |= {"state": InstanceState.STOPPED, "ended_at": when, "exit_code": code, "reason": "Asked"}
-        plan.notes.append(
-            Note(
-                "instance.stopped",
-                f"Instance {one.name} stopped.",
-                instance=one.name,
-                before=one.state,
-                after=InstanceState.STOPPED,
-            )
-        )
-        return None
-    reason, message = cause(seen)
-    change |= {
-        "state": InstanceState.FAILED,
-        "ended_at": when,
-        "exit_code": code,
-        "reason": reason,
-        "message": message,
-    }
+    change |= {"state": InstanceState.STOPPED, "ended_at": when, "exit_code": code, "reason": "Asked"}
+    said = f"Instance {one.name} stopped."
+    plan.notes.append(
+        Note("instance.stopped", said, instance=one.name, before=one.state, after=InstanceState.STOPPED)
+    )
+    return None
+
+
+def _failed(
+    one: InstanceFacts, when: datetime, code: int | None, reason: str, message: str, plan: Plan
+) -> Failure:
+    plan.instances.setdefault(one.name, {}).update(
+        state=InstanceState.FAILED, ended_at=when, exit_code=code, reason=reason, message=message
+    )
     plan.notes.append(
         Note(
             "instance.failed",
@@ -104,7 +106,21 @@ def _ended(
             after=InstanceState.FAILED,
         )
     )
-    return Failure(when, one.revision_id, code, one.ready_at is not None, message)
+    return Failure(when, one.revision_id, code, message)
+
+
+def _given_up(one: InstanceFacts, facts: EndpointFacts, at: datetime, plan: Plan) -> Failure | None:
+    """Close the row of an instance that runs and serves nothing: its process ends as a stray, another starts."""
+    if one.state == InstanceState.UNREADY and one.unready_at and at >= one.unready_at + limits.UNREADY_DEADLINE:
+        seconds = (at - one.unready_at).total_seconds()
+        return _failed(one, at, None, "Unresponsive", f"It has not answered for {seconds:.0f} s.", plan)
+    if one.state in BEFORE_READY and facts.deployment is None:  # a deployment's phases have their own deadlines
+        allowed = limits.start_deadline(facts.serving.model_bytes if facts.serving else 0)
+        if at >= one.started_at + allowed:
+            return _failed(
+                one, at, None, "StartTimeout", f"Not ready {allowed.total_seconds():.0f} s after its start.", plan
+            )
+    return None
 
 
 def cause(seen: Observed | None) -> tuple[str, str]:
@@ -137,7 +153,7 @@ def _moved(one: InstanceFacts, seen: Observed, probe: Probe | None, at: datetime
         after = _probed(after, probe, at, plan)
     changed = {
         name: getattr(after, name)
-        for name in ("address", "state", "ready_at", "probe_failures")
+        for name in ("address", "state", "ready_at", "unready_at", "probe_failures")
         if getattr(after, name) != getattr(one, name)
     }
     if changed:
@@ -151,42 +167,24 @@ def _probed(one: InstanceFacts, probe: Probe, at: datetime, plan: Plan) -> Insta
             return one
         ready_at = probe.works_at or at
         took = (ready_at - one.started_at).total_seconds()
-        plan.notes.append(
-            Note(
-                "instance.ready",
-                f"Instance {one.name} answers, {took:.1f} s after its start.",
-                Severity.OK,
-                instance=one.name,
-                before=one.state,
-                after=InstanceState.READY,
-            )
-        )
+        said = f"Instance {one.name} answers, {took:.1f} s after its start."
+        plan.notes.append(_readiness("instance.ready", said, Severity.OK, one, InstanceState.READY))
         return replace(one, state=InstanceState.READY, ready_at=one.ready_at or ready_at, probe_failures=0)
     if probe.healthy_at:
         if one.state == InstanceState.UNREADY:
-            plan.notes.append(
-                Note(
-                    "instance.ready",
-                    f"Instance {one.name} answers again.",
-                    Severity.OK,
-                    instance=one.name,
-                    before=one.state,
-                    after=InstanceState.READY,
-                )
-            )
-        return replace(one, state=InstanceState.READY, probe_failures=0)
+            said = f"Instance {one.name} answers again."
+            plan.notes.append(_readiness("instance.ready", said, Severity.OK, one, InstanceState.READY))
+        return replace(one, state=InstanceState.READY, unready_at=None, probe_failures=0)
     failures = min(one.probe_failures + 1, limits.UNREADY_AFTER)
-    if failures >= limits.UNREADY_AFTER and one.state == InstanceState.READY:
-        plan.notes.append(
-            Note(
-                "instance.unready",
-                f"Instance {one.name} no longer answers: {probe.message}",
-                Severity.WARN,
-                "ProbeFailed",
-                one.name,
-                InstanceState.READY,
-                InstanceState.UNREADY,
-            )
-        )
-        return replace(one, state=InstanceState.UNREADY, probe_failures=failures)
+    if failures < limits.UNREADY_AFTER:
+        plan.look_again(at + limits.CALM)  # ask once more soon, not at this instance's next turn
+    elif one.state == InstanceState.READY:
+        said = f"Instance {one.name} no longer answers: {probe.message}"
+        note = _readiness("instance.unready", said, Severity.WARN, one, InstanceState.UNREADY)
+        plan.notes.append(replace(note, reason="ProbeFailed"))
+        return replace(one, state=InstanceState.UNREADY, unready_at=at, probe_failures=failures)
     return replace(one, probe_failures=failures)
+
+
+def _readiness(kind: str, message: str, severity: Severity, one: InstanceFacts, after: str) -> Note:
+    return Note(kind, message, severity, instance=one.name, before=one.state, after=after)

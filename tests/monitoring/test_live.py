@@ -204,7 +204,7 @@ def test_a_lists_socket_acts_on_the_endpoint_it_names(endpoint: Endpoint) -> Non
 @pytest.mark.parametrize(
     "text",
     [
-        "",
+        " ",
         "nonsense",
         "[1]",
         "{}",

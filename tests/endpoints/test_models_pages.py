@@ -1,0 +1,118 @@
+"""The registry's pages, and the keys of the Try it box."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from accounts.models import ApiKey, Project, User
+from accounts.roles import Role
+from endpoints.models import Draft, ModelVersion, RegisteredModel
+from tests import make
+
+pytestmark = pytest.mark.django_db
+DIGEST = "ab" * 32
+
+
+def as_(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def model(project: Project | None, name: str = "tiny", versions: int = 2) -> RegisteredModel:
+    made = RegisteredModel.objects.create(project=project, name=name, title="Tiny one", license="MIT")
+    for number in range(1, versions + 1):
+        ModelVersion.objects.create(
+            model=made,
+            number=number,
+            path="models/tiny.gguf",
+            files=[{"path": f"tiny-{number}.gguf", "size": 2048, "sha256": DIGEST}],
+            size_bytes=2048,
+            facts={"architecture": "llama", "quantization": "Q4_1", "context_length": 8192},
+        )
+    return made
+
+
+def test_the_list_shows_own_and_shared_models_and_no_others() -> None:
+    project = make.project()
+    model(None, "shared")
+    model(project, "own")
+    model(make.project("Beta", make.user("charlie")), "theirs")
+    page = as_(make.user("alice")).get("/projects/alpha/models/").content.decode()
+    assert "shared" in page
+    assert "own" in page
+    assert "theirs" not in page
+
+
+def test_an_empty_registry_says_what_it_is_for() -> None:
+    make.project()
+    assert "No models yet" in as_(make.user("alice")).get("/projects/alpha/models/").content.decode()
+
+
+def test_a_version_shows_its_files_with_digests_and_its_header() -> None:
+    model(make.project())
+    client = as_(make.user("alice"))
+    newest = client.get("/projects/alpha/models/tiny/").content.decode()
+    assert "tiny-2.gguf" in newest
+    assert DIGEST in newest
+    assert "8,192 tokens" in newest
+    assert "tiny-1.gguf" in client.get("/projects/alpha/models/tiny/?version=1").content.decode()
+    assert client.get("/projects/alpha/models/tiny/?version=9").status_code == 404
+
+
+def test_deploying_from_here_begins_a_draft_with_the_model_chosen() -> None:
+    model(make.project())
+    answer = as_(make.user("alice")).post("/projects/alpha/models/tiny/deploy/", {"version": "1"})
+    draft = Draft.objects.get()
+    assert answer["Location"] == f"/projects/alpha/endpoints/new/{draft.pk}/basics/"
+    assert draft.answers["source"] == {"kind": "registry", "model": "tiny", "version": 1}
+
+
+def test_a_viewer_sees_the_model_and_deploys_nothing() -> None:
+    project = make.project()
+    model(project)
+    viewer = as_(make.member(project, "bob", Role.VIEWER))
+    assert "Deploy v2" not in viewer.get("/projects/alpha/models/tiny/").content.decode()
+    assert viewer.post("/projects/alpha/models/tiny/deploy/").status_code == 403
+
+
+def test_the_list_costs_the_same_for_many(django_assert_max_num_queries: Any) -> None:
+    project = make.project()
+    for number in range(40):
+        model(project, f"m{number}")
+    client = as_(make.user("alice"))
+    client.get("/projects/alpha/models/")
+    with django_assert_max_num_queries(8):
+        client.get("/projects/alpha/models/")
+
+
+# ── keys of the Try it box ───────────────────────────────────────────────────────────────────────
+def test_trying_an_endpoint_gives_a_key_for_a_quarter_of_an_hour() -> None:
+    project = make.project()
+    make.endpoint(project, name="demo")
+    answer = as_(make.user("alice")).post("/projects/alpha/endpoints/demo/try-token/")
+    key = ApiKey.objects.matching(answer.json()["token"], timezone.now())
+    assert key is not None
+    assert (key.scopes, key.purpose) == (["inference"], "playground")
+    assert answer.json()["expires_in"] == 900
+    assert "no-store" in answer["Cache-Control"]
+    assert ApiKey.objects.matching(answer.json()["token"], timezone.now() + timedelta(minutes=15)) is None
+
+
+def test_old_keys_of_the_box_are_swept_unless_they_called_something() -> None:
+    project = make.project()
+    make.endpoint(project, name="demo")
+    old = timezone.now() - timedelta(days=2)
+    unused, _ = make.key(project, purpose="playground", expires_at=old)
+    used, _ = make.key(project, purpose="playground", expires_at=old)
+    program, _ = make.key(project, expires_at=old)
+    used.used(at=old)
+    as_(make.user("alice")).post("/projects/alpha/endpoints/demo/try-token/")
+    left = set(ApiKey.objects.values_list("pk", flat=True))
+    assert unused.pk not in left
+    assert {used.pk, program.pk} <= left

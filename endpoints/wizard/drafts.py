@@ -16,10 +16,12 @@ from accounts.models import Project, User
 from endpoints.models import Draft, Endpoint
 from endpoints.models.endpoint import Refused
 from endpoints.spec import EnvironmentSpec, LlmSpec, ScalingSpec
+from endpoints.wizard import machines
 from endpoints.wizard.forms import ScalingForm, name_problem
 from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.looks import Look
-from endpoints.wizard.situation import Catalogue
+from endpoints.wizard.situation import Catalogue, Situation
+from endpoints.wizard.source_form import SourceForm
 from endpoints.wizard.steps import BY_SLUG, FORM_STEPS
 
 TYPED = "typed"
@@ -47,7 +49,21 @@ def answers_of(draft: Draft, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """Every step's answers as its person sees them: typed over accepted over default."""
     typed = draft.answers.get(TYPED, {})
     defaults = _defaults(catalogue)
-    return {step: defaults[step] | draft.answers.get(step, {}) | typed.get(step, {}) for step in FORM_STEPS}
+    given = {step: draft.answers.get(step, {}) | typed.get(step, {}) for step in FORM_STEPS}
+    answers = {step: defaults[step] | given[step] for step in FORM_STEPS}
+    if "max_sequence_length" not in given["llm"]:
+        answers["llm"]["max_sequence_length"] = _length(answers["source"], draft, catalogue)
+    return answers
+
+
+def _length(source: Values, draft: Draft, catalogue: Catalogue) -> int:
+    """The usual length, or what the model was trained for where that is less."""
+    form = SourceForm(source, situation=Situation(catalogue))
+    look = None
+    if form.is_valid():
+        look = Situation(catalogue).with_source(form.spec(), Look.from_dict(draft.found)).look
+    trained = look.facts.context_length if look and look.facts else None
+    return max(machines.SHORTEST, min(LlmSpec.max_sequence_length, trained or LlmSpec.max_sequence_length))
 
 
 def _defaults(catalogue: Catalogue) -> dict[str, dict[str, Any]]:

@@ -15,12 +15,13 @@ Pairs = list[tuple[str, str]]
 def _messages(name: str, label: str, unit: str, kind: str) -> tuple[float, float, float, dict[str, str]]:
     low, high, default = LIMITS[name]
     unit = f" {unit}" if unit else ""
-    span = f"{low:,g} to {high:,g}{unit}" if high < 1_000_000 else ""
+    span = f"{low:,g} to {high:,g}{unit}"
+    formatted = unit.replace("%", "%%")  # Django fills these two in
     messages = {
         "required": f"{label} is missing. Give {kind} from {span}.",
         "invalid": f"{label} must be {kind} from {span}.",
-        "min_value": f"{label} must be at least {low:,g}{unit}; you gave %(show_value)s.",
-        "max_value": f"{label} must be at most {high:,g}{unit}; you gave %(show_value)s.",
+        "min_value": f"{label} must be at least {low:,g}{formatted}; you gave %(show_value)s.",
+        "max_value": f"{label} must be at most {high:,g}{formatted}; you gave %(show_value)s.",
     }
     return low, high, default, messages
 

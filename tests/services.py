@@ -27,7 +27,7 @@ def _start(program: Program) -> None:
         group=program.user,
         extra_groups=[] if program.user else None,
         start_new_session=True,
-        preexec_fn=program.leash(),
+        preexec_fn=program.leash(),  # noqa: PLW1509  calls prctl and nothing else
     )
     atexit.register(_end, process, program)
     deadline = time.monotonic() + START_SECONDS

@@ -68,8 +68,8 @@ MACHINES = (
 
 
 @transaction.atomic
-def load(*, demo: bool) -> User | None:
-    """Add what is missing. With `demo`: its project and its owner, who is answered."""
+def load() -> None:
+    """Add the types, prices and region that are missing."""
     for position, machine in enumerate(MACHINES):
         kind, _ = InstanceType.objects.get_or_create(slug=machine.slug, defaults=machine.columns(position))
         if not kind.prices.exists():
@@ -77,12 +77,15 @@ def load(*, demo: bool) -> User | None:
     if not Price.objects.filter(unit=Unit.REQUEST).exists():
         Price.objects.create(unit=Unit.REQUEST, amount=REQUEST_PRICE)
     Region.objects.get_or_create(slug="local", defaults={"name": "This machine", "runtime": RuntimeKind.PROCESS})
-    return _demo() if demo else None
 
 
-def _demo() -> User:
-    """The demo project's owner. Whoever runs `up` runs the installation, so the account is its administrator
-    too; it has no password and gets in by the link that `up` prints."""
+@transaction.atomic
+def load_demo() -> User:
+    """Add the demo project and model, and answer the project's owner.
+
+    Whoever runs `up` runs the installation, so the account is its administrator too. It has no password and
+    gets in by the link that `up` prints.
+    """
     owner = User.objects.filter(email=DEMO_EMAIL).first()
     if owner is None:
         owner = User.objects.create_superuser(DEMO_EMAIL, None, name="Demo")

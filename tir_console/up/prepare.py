@@ -25,8 +25,8 @@ def main() -> int:
     migrated = _migrate()
     from tir_console.up import catalogue  # noqa: PLC0415  models need the setup above
 
-    demo = catalogue.load(demo=True)
-    json.dump({"migrated": migrated, "login": catalogue.login_link(demo)}, sys.stdout)
+    catalogue.load()
+    json.dump({"migrated": migrated, "login": catalogue.login_link(catalogue.load_demo())}, sys.stdout)
     return 0
 
 

@@ -111,10 +111,10 @@ class Supervisor:
 
     async def _ended(self, kept: Kept, seconds: float, *, heed_hurry: bool = True) -> bool:
         assert kept.task  # noqa: S101
-        waits: set[asyncio.Task[object]] = {kept.task}  # type: ignore[arg-type]
+        waits: set[asyncio.Task[object]] = {kept.task}
         hurry = asyncio.create_task(self.hurry.wait())
         if heed_hurry and not self.hurry.is_set():
-            waits.add(hurry)  # type: ignore[arg-type]
+            waits.add(hurry)
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         return kept.task.done()
@@ -164,7 +164,9 @@ class Supervisor:
                 start_new_session=True,
                 umask=0o077,
                 preexec_fn=program.leash(),  # calls prctl and nothing else
-                **({"user": program.user, "group": program.user, "extra_groups": []} if program.user else {}),
+                user=program.user,
+                group=program.user,
+                extra_groups=[] if program.user else None,
             )
         except OSError as problem:
             raise Trouble(f"{program.name} can't be started: {problem}") from None

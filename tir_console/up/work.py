@@ -26,7 +26,7 @@ class Persistent(kombu.Connection):
 
     def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         kwargs |= {"interval_start": 0.5, "interval_step": 0.5, "interval_max": LONGEST_PAUSE}
-        return super()._ensure_connection(*args, **kwargs)  # type: ignore[misc]
+        return super()._ensure_connection(*args, **kwargs)
 
 
 def main(queue: str, threads: int, schedule: str | None) -> int:

@@ -29,11 +29,11 @@ class Command(BaseCommand):
         days = options["expires_in_days"]
         if days is not None and days < 1:
             raise CommandError("--expires-in-days must be 1 or more.")
-        _, secret = ApiKey.issue(
+        issued = ApiKey.issue(
             project,
             name=options["name"],
             scopes=options["scope"],
             by=None,
             expires_at=timezone.now() + timedelta(days=days) if days else None,
         )
-        self.stdout.write(secret)
+        self.stdout.write(issued[1])

@@ -14,4 +14,6 @@ class Command(BaseCommand):
         parser.add_argument("--demo", action="store_true", help="add the demo project, account and model too")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        catalogue.load(demo=options["demo"])
+        catalogue.load()
+        if options["demo"]:
+            catalogue.load_demo()

@@ -56,8 +56,8 @@ class TokenizerType(TextChoices):
 
 
 class Truncation(TextChoices):
-    REFUSE = "refuse", "Refuse with an error"
-    SHIFT = "shift", "Drop the oldest tokens"
+    REFUSE = "refuse", "Stop at the length"
+    SHIFT = "shift", "Go on, dropping the oldest tokens"
 
 
 class Padding(TextChoices):

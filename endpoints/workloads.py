@@ -5,6 +5,7 @@ from __future__ import annotations
 from endpoints.memory import KV_TYPE_FOR
 from endpoints.models import Endpoint, Revision, Secret
 from endpoints.runtimes.base import Command, Rejected, Workload
+from endpoints.spec import Truncation
 
 MODEL_PATH = "MODEL_PATH"
 
@@ -21,6 +22,8 @@ def workload_of(endpoint: Endpoint, revision: Revision, replicas: int, retire: t
             context_length=spec.llm.max_sequence_length,
             parallel=spec.llm.batch_size,
             kv_cache_type=KV_TYPE_FOR[spec.llm.data_type],
+            context_shift=spec.llm.truncation == Truncation.SHIFT,
+            workers=spec.environment.max_workers,
             log_level=spec.environment.log_level,
         )
     return Workload(

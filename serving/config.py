@@ -38,6 +38,7 @@ class EngineConfig:
     kv_cache_type: str = "f16"
     threads: int = 1
     threads_http: int = 0
+    context_shift: bool = False  # go on past the length by dropping the oldest tokens, instead of stopping
     log_level: str = "INFO"
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ def params(config: EngineConfig, port: int) -> Any:
     given.n_threads_http = config.threads_http or 2 * config.parallel + 6
     given.verbosity = VERBOSITY[config.log_level]
     given.endpoint_metrics = True
-    given.ctx_shift = False  # a prompt that is too long is an error, never cut in silence
+    given.ctx_shift = config.context_shift
     _closed(given)
     return given
 

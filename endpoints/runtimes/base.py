@@ -44,6 +44,8 @@ class Command:
     context_length: int = 2048
     parallel: int = 1
     kv_cache_type: str = "f16"
+    context_shift: bool = False
+    workers: int = 0  # connections it carries at once, besides probes; 0: as many as its sequences need
     log_level: str = "INFO"
 
 

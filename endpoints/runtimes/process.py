@@ -19,12 +19,23 @@ from pathlib import Path
 import psutil
 
 from endpoints.runtimes import limits, replicas, scan
-from endpoints.runtimes.base import Capacity, LogLine, Observed, Phase, Rejected, Sampled, Unavailable, Workload
+from endpoints.runtimes.base import (
+    Capacity,
+    Command,
+    LogLine,
+    Observed,
+    Phase,
+    Rejected,
+    Sampled,
+    Unavailable,
+    Workload,
+)
 from endpoints.runtimes.folder import Fate, Folder
 from endpoints.runtimes.gauge import Gauge
 from endpoints.runtimes.scan import Labels, Live
 
 CODE = Path(__file__).resolve().parents[2]  # where `python -m serving` is found
+SPARE_WORKERS = 6
 ENGINE = (sys.executable, "-m", "serving")
 # What an engine may know of the worker's environment: never its database, its keys or its own settings.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -284,9 +295,16 @@ def _config(workload: Workload, threads: int) -> dict[str, str | int]:
         "context_length": command.context_length,
         "parallel": command.parallel,
         "kv_cache_type": command.kv_cache_type,
+        "context_shift": command.context_shift,
+        "threads_http": _threads_http(command),
         "threads": threads,
         "log_level": command.log_level,
     }
+
+
+def _threads_http(command: Command) -> int:
+    """One thread carries one open connection, so probes, scrapes and idle keep-alives need some of their own."""
+    return max(command.workers, command.parallel) + SPARE_WORKERS if command.workers else 0
 
 
 def _environ(workload: Workload, labels: Labels) -> dict[str, str]:

@@ -33,10 +33,10 @@ class LlmForm(StepForm):
     quantization = OneOf("Quantization", Quantization.choices, initial=Quantization.NONE)
     tokenizer_type = OneOf("Tokenizer type", TokenizerType.choices, initial=TokenizerType.AUTO)
     truncation = OneOf(
-        "Too long a prompt",
+        "At the length's end",
         Truncation.choices,
         initial=Truncation.REFUSE,
-        help_text="What a call gets whose prompt exceeds the max sequence length.",
+        help_text="For an answer that reaches the max sequence length. A prompt longer than it is always refused.",
     )
     padding = OneOf("Padding", Padding.choices, initial=Padding.NONE)
     max_sequence_length = whole(

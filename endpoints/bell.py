@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ from accounts.bell import ROUTES, ring_gateway, valkey
 
 log = logging.getLogger(__name__)
 
+AT_WORK = "tir:look-again:"  # and the endpoint's id: a list that a run at work waits on
+LONGEST_WAIT = 0.5  # seconds
+
 __all__ = ["ROUTES", "push", "ring_controller", "ring_gateway", "ring_pages", "send", "valkey"]
 
 
@@ -30,7 +34,31 @@ def project_group(project_id: int) -> str:
 
 def ring_controller(endpoint_id: int) -> None:
     """Ask for a reconcile now rather than at the next sweep."""
-    transaction.on_commit(lambda: send("endpoints.reconcile", endpoint_id))
+    transaction.on_commit(lambda: call_controller(endpoint_id))
+
+
+def call_controller(endpoint_id: int) -> None:
+    """Wake a run for this endpoint; one that is at work already looks again at once."""
+    try:
+        pipe = valkey().pipeline(transaction=False)
+        pipe.rpush(f"{AT_WORK}{endpoint_id}", 1)
+        pipe.expire(f"{AT_WORK}{endpoint_id}", 2)
+        pipe.execute()
+    except (redis.RedisError, OSError) as problem:
+        log.warning("The run of endpoint %s was not rung: %s", endpoint_id, problem)
+    send("endpoints.reconcile", endpoint_id)
+
+
+def rest(endpoint_id: int, seconds: float) -> None:
+    """Wait so long, or until the controller is called for this endpoint."""
+    ends = time.monotonic() + seconds
+    try:
+        while (left := ends - time.monotonic()) > 0:
+            # Below the client's own timeout, which would read as an outage.
+            if valkey().blpop([f"{AT_WORK}{endpoint_id}"], timeout=min(left, LONGEST_WAIT)):
+                return
+    except (redis.RedisError, OSError):
+        time.sleep(max(0.0, ends - time.monotonic()))
 
 
 def ring_pages(project_id: int, endpoint_id: int | None, what: Sequence[str]) -> None:

@@ -7,15 +7,14 @@ the next run finishes what this one left.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from endpoints import facts, probes, settle
+from endpoints import bell, facts, probes, settle
 from endpoints.lease import RENEW_AFTER, Lease, Lost, Outdated, lease
 from endpoints.models import Endpoint
 from endpoints.models.deployment import InstanceState
@@ -31,14 +30,23 @@ SOON = timedelta(seconds=1.5)  # what is due within this is waited for in place
 PROBE_EVERY = timedelta(seconds=2)  # while a run stays, those that serve are asked this often
 SERVED = (InstanceState.READY, InstanceState.UNREADY)
 Clock = Callable[[], datetime]
+Rest = Callable[[int, Sequence[str], float], None]  # endpoint, addresses of engines that load, seconds
 _probers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="probe")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of the loop planned, and the addresses of engines that are not healthy yet."""
+
+    plan: Plan
+    loading: tuple[str, ...]
 
 
 def reconcile(
     endpoint_id: int,
     *,
     clock: Clock = timezone.now,
-    pause: Callable[[float], None] = time.sleep,
+    rest: Rest | None = None,
     prober: Prober = probes.probe,
 ) -> bool:
     """Bring one endpoint towards what is wanted, as far as that goes now. False if another run holds it."""
@@ -52,20 +60,28 @@ def reconcile(
             asked_at = now if served else asked_at
             try:
                 held.keep()
-                planned = one_pass(held, clock, prober, served=served)
+                turn = one_pass(held, clock, prober, served=served)
             except Outdated:
                 continue
             except Lost as lost:
                 log.info("%s", lost)
                 return False
             now = clock()
-            due = planned.look_again_at if planned else None
-            if due is None or due > now + SOON or now > ends:
+            due = turn.plan.look_again_at if turn else None
+            if turn is None or due is None or due > now + SOON or now > ends:
                 return True
-            pause(max(0.0, (due - now).total_seconds()))
+            (rest or rest_until)(endpoint_id, turn.loading, max(0.0, (due - now).total_seconds()))
 
 
-def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Plan | None:
+def rest_until(endpoint_id: int, loading: Sequence[str], seconds: float) -> None:
+    """Wait between two turns: for an engine to have loaded, else for somebody who rings."""
+    if loading:
+        probes.await_healthy(loading, seconds)
+    else:
+        bell.rest(endpoint_id, seconds)
+
+
+def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn | None:
     """One turn of the loop; `served`: also ask those that serve already. None when nothing is left to steer or
     the region can't be asked now. Raises Lost and Outdated, having written and done nothing."""
     endpoint = Endpoint.objects.living().select_related("region").filter(pk=held.endpoint_id).first()
@@ -88,7 +104,8 @@ def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Plan
     elif planned.actions:
         held.hold(known.generation)
     settle.act(endpoint, planned, runtime, at=clock())
-    return planned
+    loading = [seen.address for name, seen in observed.items() if name in answers and not answers[name].healthy_at]
+    return Turn(planned, tuple(address for address in loading if address))
 
 
 def with_world(known: EndpointFacts, observed: Mapping[str, Observed], runtime: Runtime) -> EndpointFacts:

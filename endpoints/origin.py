@@ -26,6 +26,7 @@ def source_of(wanted: SourceSpec, project: Project) -> Source:
         version = version_of(wanted, project)
         path = str(Path(settings.DATA_DIR) / version.path)
         asked |= {"path": path, "files": version.files, "version": str(version.number)}
+        asked |= {"facts": version.facts}
     token = _token(wanted.token_secret, project) if wanted.token_secret else None
     return source_for(asked, store=store(), token=token, hub=settings.HF_ENDPOINT)
 

@@ -71,7 +71,7 @@ def validate(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
         return False
     _resolve(revision, found)
     if _close(phase, PhaseState.DONE, clock(), message):
-        bell.send("endpoints.reconcile", revision.endpoint_id)
+        bell.call_controller(revision.endpoint_id)
     return True
 
 
@@ -94,7 +94,7 @@ def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     report.finish()
     Revision.objects.filter(pk=revision.pk).update(model_path=str(path))
     Phase.objects.filter(pk=phase.pk).update(lease_until=None)
-    bell.send("endpoints.reconcile", revision.endpoint_id)
+    bell.call_controller(revision.endpoint_id)
     return True
 
 
@@ -150,7 +150,7 @@ def _fail(phase: Phase, reason: str, message: str, at: datetime, *, passing: boo
         )
         return
     if _close(phase, PhaseState.FAILED, at, message, reason):
-        bell.send("endpoints.reconcile", phase.deployment.endpoint_id)
+        bell.call_controller(phase.deployment.endpoint_id)
 
 
 @transaction.atomic

@@ -32,11 +32,9 @@ MESSAGE_LEASE = timedelta(seconds=5)  # how long a message to a slow worker may 
 SURGE = 1
 
 CALM = timedelta(seconds=1)  # pace while something drains or waits
-# Pace while something starts: (younger than, look again after). Small models are there within a second.
-STARTING = (
-    (timedelta(seconds=5), timedelta(milliseconds=50)),
-    (timedelta(seconds=30), timedelta(milliseconds=250)),
-)
+YOUNG = timedelta(seconds=30)
+BRISK = timedelta(milliseconds=250)  # pace while something young is under way: a ring or a first answer is quicker
+QUICK = timedelta(milliseconds=40)  # pace until a young instance has its address, which rings nobody
 
 
 def loading_deadline(model_bytes: int) -> timedelta:
@@ -49,9 +47,9 @@ def start_deadline(model_bytes: int) -> timedelta:
     return loading_deadline(model_bytes) + DEADLINES[PhaseKind.HEALTH]
 
 
-def pace(age: timedelta) -> timedelta:
-    """How soon to look again at something that began to start this long ago."""
-    return next((pause for younger, pause in STARTING if age < younger), CALM)
+def pace(age: timedelta, *, quick: bool = False) -> timedelta:
+    """How soon to look again at something that began this long ago."""
+    return CALM if age > YOUNG else QUICK if quick else BRISK
 
 
 def back_off(failures: int) -> timedelta:

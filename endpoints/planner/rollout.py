@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from endpoints.models.event import Severity
 from endpoints.planner import limits
@@ -64,10 +64,11 @@ def steer(facts: EndpointFacts, aim: Aim, world: World, at: datetime, plan: Plan
     if going or drained:
         plan.look_again(at + limits.CALM)
     if starts:
-        plan.look_again(at + limits.pace(timedelta(0)))
+        plan.look_again(at + limits.QUICK)
     for one in staying:
         if one.state in BEFORE_READY and one not in drained:
-            plan.look_again(at + limits.pace(at - one.started_at))
+            quick = one.state == InstanceState.STARTING
+            plan.look_again(at + limits.pace(at - one.started_at, quick=quick))
 
 
 def needs_room(facts: EndpointFacts, observed: Mapping[str, Observed]) -> bool:

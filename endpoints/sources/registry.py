@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endpoints.gguf import GGUFFacts
 from endpoints.sources import store as storage
 from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem, read_model
 from endpoints.sources.choices import chosen, model_choices, nothing_to_run
@@ -18,6 +19,7 @@ class RegistrySource:
     declared: tuple[SourceFile, ...]
     version: str
     store: Path
+    facts: GGUFFacts | None = None  # as read when it was registered; reading a large header takes a while
 
     @classmethod
     def of(cls, spec: Mapping[str, Any], store: Path) -> "RegistrySource":
@@ -25,7 +27,8 @@ class RegistrySource:
         declared = tuple(
             SourceFile(Path(file["path"]).name, int(file["size"]), file.get("sha256")) for file in spec["files"]
         )
-        return cls(store / spec["path"], declared, str(spec.get("version", "")), store)
+        facts = GGUFFacts.from_dict(spec["facts"]) if spec.get("facts") else None
+        return cls(store / spec["path"], declared, str(spec.get("version", "")), store, facts)
 
     def check(self) -> Found:
         for file in self.declared:
@@ -34,7 +37,7 @@ class RegistrySource:
         if not choices:
             raise nothing_to_run(self.declared, "This model version")
         choice = chosen(choices, self.path.name)
-        facts = read_model(self, choice, {file.path: file.size for file in self.declared})
+        facts = self.facts or read_model(self, choice, {file.path: file.size for file in self.declared})
         return Found(self.version, self.declared, choices, choice.path, facts, facts.license)
 
     def files(self) -> list[SourceFile]:

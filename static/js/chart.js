@@ -39,6 +39,7 @@ export function begin(card) {
   if (!plot || !source || charts.has(plot)) return;
   for (const gone of charts.keys()) if (!gone.isConnected) charts.delete(gone);
   const { data, layout } = JSON.parse(source.textContent);
+  if (layout?.xaxis?.range) layout.xaxis.range = layout.xaxis.range.map(here);
   const chart = { card, plot, data, layout: layout ?? {}, id: card.dataset.chart, zoomed: false, visible: false, drawn: false };
   charts.set(plot, chart);
   plot.querySelector("noscript")?.remove();

@@ -6,7 +6,11 @@ import { SILENT, connect, live, send, state } from "./socket.js";
 import { toast } from "./toast.js";
 
 const POLL = 5000;
-const page = { updated: Date.now(), loaded: Date.now(), polled: 0, seen: false };
+const ENDED = {
+  4401: "You are logged out. Reload this page to log in again;",
+  4404: "This is gone, or no longer yours to see;",
+};
+const page = { updated: Date.now(), loaded: Date.now(), ended: "", polled: 0, seen: false };
 
 /* ── fragments ─────────────────────────────────────────────────────────────────────────────────── */
 const waiting = new Set();
@@ -116,15 +120,19 @@ export function sparkline(points) {
 function tell() {
   const banner = document.getElementById("live-banner");
   const quiet = Date.now() - page.updated;
-  const down = !state.open && Date.now() - Math.max(state.heard, page.loaded) > SILENT;
+  const broken = !state.open && Date.now() - Math.max(state.heard, page.loaded) > SILENT;
+  // The line may be alive while nothing measures: old numbers must not pass for new ones.
+  const mute = state.open && quiet > SILENT + 1000 && document.querySelector("[data-tick]") !== null;
+  const down = broken || mute || page.ended !== "";
   document.body.classList.toggle("is-stale", down && quiet > SILENT + 1000);
   if (!banner) return;
   banner.hidden = !down;
   if (!down) return;
   const [words, since] = parts(banner.querySelector(".banner-text"));
-  if (words.textContent === "") words.textContent = "Reconnecting…";
+  const said = page.ended || (mute ? "Nothing measures now…" : "Reconnecting…");
+  if (words.textContent !== said) words.textContent = said;
   since.textContent = ` last update ${Math.round(quiet / 1000)} s ago`;
-  if (Date.now() - page.polled > POLL && !document.hidden) {
+  if (!page.ended && Date.now() - page.polled > POLL && !document.hidden) {
     page.polled = Date.now();
     ring(null);
   }
@@ -182,7 +190,10 @@ live.addEventListener("tick", ({ detail }) => {
   if (!document.hidden) fill(detail.data);
   document.dispatchEvent(new CustomEvent("tick", { detail }));
 });
-live.addEventListener("beat", () => (page.updated = Date.now()));
+live.addEventListener("beat", () => {
+  if (!document.querySelector("[data-tick]")) page.updated = Date.now();
+});
+live.addEventListener("refused", ({ detail }) => (page.ended = ENDED[detail.code]));
 live.addEventListener("open", () => {
   page.updated = Date.now();
   if (page.seen || Date.now() - page.loaded > SILENT) ring(null);

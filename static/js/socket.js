@@ -2,8 +2,10 @@
 // `live`: "open", "down", and one per message type ("doorbell", "tick", "log", "result", …), detail = the message.
 // The server says something at least every 2 s (a tick or {"type": "beat"}); silence for SILENT ms is a dead line.
 export const SILENT = 5000;
+const LOGGED_OUT = 4401;
+const GONE = 4404;
 export const live = new EventTarget();
-export const state = { url: "", socket: null, open: false, heard: Date.now(), tries: 0 };
+export const state = { url: "", socket: null, open: false, ended: false, heard: Date.now(), tries: 0 };
 
 const say = (type, detail) => live.dispatchEvent(new CustomEvent(type, { detail }));
 
@@ -33,7 +35,14 @@ function open() {
     const message = JSON.parse(event.data);
     say(message.type, message);
   });
-  socket.addEventListener("close", () => socket === state.socket && lost());
+  socket.addEventListener("close", ({ code }) => {
+    if (socket !== state.socket) return;
+    if (code !== LOGGED_OUT && code !== GONE) lost();
+    else {
+      Object.assign(state, { open: false, socket: null, ended: true });
+      say("refused", { code });
+    }
+  });
 }
 
 function lost() {
@@ -47,7 +56,7 @@ function lost() {
 let waiting = 0;
 function again(wait) {
   clearTimeout(waiting);
-  waiting = setTimeout(() => state.socket || open(), wait);
+  waiting = setTimeout(() => state.socket || state.ended || open(), wait);
 }
 
 function watch() {

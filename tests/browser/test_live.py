@@ -184,6 +184,23 @@ def test_a_silent_line_is_a_dead_line(page: Page, server: Server) -> None:
     _until(page, lambda: server.sockets == 2, step=1000)
 
 
+def test_a_line_that_only_beats_brings_no_numbers_and_that_is_said(page: Page, server: Server) -> None:
+    server.say(type="tick", at="2026-11-25T04:00:00+00:00", data={})
+    for _ in range(8):
+        server.say(type="beat")
+        page.clock.run_for(1000)
+    expect(page.locator("#live-banner")).to_contain_text("Nothing measures now")
+
+
+def test_a_page_that_lost_its_right_says_so_and_stops_asking(page: Page, server: Server) -> None:
+    assert server.socket is not None
+    server.socket.close(code=4404)
+    page.clock.run_for(2000)
+    expect(page.locator("#live-banner")).to_contain_text("no longer yours")
+    page.clock.run_for(60000)
+    assert server.sockets == 1
+
+
 def test_the_log_goes_on_where_it_was_after_a_break(page: Page, server: Server) -> None:
     server.lines(1, 2, 3)
     expect(page.locator(".log-line")).to_have_count(3)

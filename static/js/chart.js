@@ -148,6 +148,7 @@ function extend(chart, { x, y }) {
   });
   if (!chart.zoomed && chart.layout.xaxis?.range) chart.layout.xaxis.range = [here(since), here(x)];
   if (chart.drawn && chart.visible && !document.hidden) draw(chart);
+  if (chart.card.querySelector("details[open]")) table(chart);
 }
 
 document.addEventListener("theme", () => {

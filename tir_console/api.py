@@ -71,7 +71,7 @@ def _parameters(request: HttpRequest, invalid: ValidationError) -> HttpResponse:
     for error in invalid.errors:
         place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
         fields.setdefault(".".join(place[1:] if len(place) > 1 else place), []).append(
-            WORDS.get(error["type"], error["msg"])
+            WORDS.get(error["type"]) or str(error["msg"])
         )
     return answer(request, Problem(422, "invalid", "Some fields are wrong.", fields))
 

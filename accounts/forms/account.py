@@ -35,4 +35,5 @@ class PasswordForm(PasswordChangeForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["new_password1"].help_text = "At least 8 characters, not common, not like your name or email."
         self.fields["old_password"].widget.attrs.pop("autofocus", None)

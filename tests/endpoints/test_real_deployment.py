@@ -65,9 +65,11 @@ def test_a_launch_becomes_active_scales_and_goes(settings: Any) -> None:
     endpoint = make.endpoint(name="demo", wanted=1)
     try:
         assert _settles(endpoint, Status.ACTIVE)
-        phases = list(endpoint.latest_deployment.phases.all())
+        newest = endpoint.latest_deployment
+    assert newest
+    phases = list(newest.phases.all())
         assert [phase.state for phase in phases] == ["done"] * 6
-        assert all(phase.started_at <= phase.ended_at for phase in phases)
+        assert all(phase.started_at and phase.ended_at and phase.started_at <= phase.ended_at for phase in phases)
         assert phases[3].bytes_done == phases[3].bytes_total > 90_000_000
 
         endpoint.refresh_from_db()

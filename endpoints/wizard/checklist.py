@@ -94,7 +94,7 @@ def _settings(judged: Judged) -> Item:
         return Item("LLM settings", "bad", wrong[1], "llm")
     values = judged.llm.cleaned_data
     text = (
-        f"{values['max_sequence_length']:,} tokens for each of {values['batch_size']} sequences; "
+        f"{values['max_sequence_length']:,} tokens a sequence, {values['batch_size']} at a time; "
         f"temperature {values['temperature']:g}, top-k {values['top_k']}, top-p {values['top_p']:g} by default."
     )
     return Item("LLM settings", "ok", text, "llm")

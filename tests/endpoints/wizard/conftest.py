@@ -40,7 +40,7 @@ def register(name: str, data: bytes, project: Project | None = None) -> ModelVer
 
 @pytest.fixture
 def project(db: None) -> Project:
-    catalogue.load(demo=False)
+    catalogue.load()
     capacity = make.region("other").capacity
     Region.objects.filter(slug="other").delete()
     Region.objects.filter(slug="local").update(capacity=capacity)

@@ -12,7 +12,8 @@ from tests.endpoints.wizard.way import Way
 
 pytestmark = pytest.mark.django_db
 
-WHOLE = [
+Range = tuple[str, str, float, float, str, str]
+WHOLE: list[Range] = [
     ("llm", "max_sequence_length", 127, 8193, "128", "8,192"),
     ("llm", "batch_size", 0, 65, "1", "64"),
     ("llm", "top_k", 0, 101, "1", "100"),
@@ -23,7 +24,10 @@ WHOLE = [
     ("scaling", "scale_down_delay", 59, 3601, "60", "3,600"),
     ("environment", "max_workers", 0, 65, "1", "64"),
 ]
-DECIMAL = [("llm", "temperature", 0.05, 2.1, "0.1", "2"), ("llm", "top_p", 0.05, 1.1, "0.1", "1")]
+DECIMAL: list[Range] = [
+    ("llm", "temperature", 0.05, 2.1, "0.1", "2"),
+    ("llm", "top_p", 0.05, 1.1, "0.1", "1"),
+]
 
 
 def wish(**changes: object) -> dict[str, object]:

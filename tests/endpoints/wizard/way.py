@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
@@ -27,7 +26,7 @@ class Way:
         assert answer.status_code == 200, (step, answer.status_code, answer.headers.get("Location"))
         return answer.content.decode()
 
-    def post(self, step: str, go: str = "next", **values: Any) -> HttpResponse:
+    def post(self, step: str, go: str = "next", **values: Any) -> Any:
         """Post a step's page with these fields; the answer, not followed."""
         return self.client.post(self.url(step), {"step": step, "go": go, **values})
 

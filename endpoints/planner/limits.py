@@ -19,7 +19,7 @@ SLOWEST_LINK = 5 * 1024**2  # bytes a second that a model must come in with at t
 
 CRASH_WINDOW = timedelta(minutes=10)
 CRASHES_WHILE_DEPLOYING = 3
-CRASHES_WHILE_SERVING = 5
+CRASHES_WHILE_SERVING = 5  # of one instance; see `rollout`
 NEVER_MENDS = {64: "BadConfiguration", 65: "BadModelFile", 72: "EngineMissing"}  # exit codes of `serving`
 
 UNREADY_AFTER = 3  # failed probes in a row

@@ -152,15 +152,17 @@ def _starts(
     if missing == 0:
         return 0
     mine = [one for one in failures if one.revision_id == target.id]
+    spread = max(0, facts.wanted_now - 1)  # all may fall once, as when the machine does, and that is no loop
+    left = limits.CRASHES_WHILE_SERVING + spread - len(mine)
     if mine and facts.deployment is None:
         never = [one for one in mine if one.exit_code in limits.NEVER_MENDS]
-        if never or len(mine) >= limits.CRASHES_WHILE_SERVING:
+        if never or left <= 0:
             _halt(mine, never, at, plan)
             return 0
-    if mine and at < (next_try := mine[-1].at + limits.back_off(len(mine))):
+    if mine and at < (next_try := mine[-1].at + limits.back_off(len(mine) - spread)):
         plan.look_again(next_try)
         return 0
-    return min(missing, facts.room.instances) if facts.room else 0
+    return max(0, min(missing, left, facts.room.instances)) if facts.room else 0
 
 
 def _notice(facts: EndpointFacts, short: int, plan: Plan) -> None:

@@ -61,7 +61,7 @@ class KeyTraffic(models.Model):
 
     endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="key_traffic")
     revision = models.ForeignKey(Revision, models.CASCADE, related_name="+")
-    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, related_name="traffic")
+    key = models.ForeignKey(ApiKey, models.PROTECT, null=True, related_name="traffic")
     status_class = models.CharField(max_length=3, choices=StatusClass.choices)
     quarter = models.DateTimeField()
     source = models.CharField(max_length=64)

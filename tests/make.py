@@ -50,7 +50,7 @@ def key(of: Project, *scopes: str, **fields: Any) -> tuple[ApiKey, str]:
 
 
 def region(slug: str = "local", **fields: Any) -> Region:
-    capacity = {"cpu_millis": 64_000, "cpu_millis_free": 64_000, "memory_bytes": 256 * GIB}
+    capacity: dict[str, Any] = {"cpu_millis": 64_000, "cpu_millis_free": 64_000, "memory_bytes": 256 * GIB}
     capacity |= {
         "memory_bytes_free": 256 * GIB,
         "gpus": 0,

@@ -3,6 +3,8 @@
 import pytest
 from django.core.cache import cache
 
+pytest_plugins = ("tests.stack.whole",)
+
 
 @pytest.fixture(autouse=True)
 def _no_leftovers() -> None:

@@ -40,7 +40,7 @@ class Way:
         """Post a step that must not be accepted; its page."""
         answer = self.post(step, **values)
         assert answer.status_code == 422, (answer.status_code, answer.headers.get("Location"))
-        return answer.content.decode()
+        return str(answer.content.decode())
 
     def to(self, step: str, **basics: Any) -> None:
         """Go there with everything as proposed."""

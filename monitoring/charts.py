@@ -93,7 +93,9 @@ def latency(totals: Mapping[datetime, Total], window: Window) -> Chart:
     traces = []
     for series, q in enumerate((50, 95, 99), start=1):
         values = [totals[m].latency_ms(q / 100) if m in totals else None for m in moments]
-        traces.append(trace(f"p{q}", moments, values, {"series": series}, customdata=counts))
+        # A lone minute between silent ones has no line to be part of: its marker shows it.
+        dots = {"mode": "lines+markers", "marker": {"size": 4}}
+        traces.append(trace(f"p{q}", moments, values, {"series": series}, customdata=counts, **dots))
     return Chart(figure(traces, window))
 
 
@@ -126,7 +128,8 @@ def instances(lives: Sequence[Life], window: Window) -> Chart:
         trace("Ready", moments, ready, {"series": 1}, **step),
         trace("Starting", moments, starting, {"series": 2}, **step),
     ]
-    return Chart(figure(traces, window, tickformat="d"))
+    whole = max(1, -(-max([*ready, *starting]) // 5))  # between ticks, so that none falls on half an instance
+    return Chart(figure(traces, window, tickformat="d", dtick=whole))
 
 
 def _changes(lives: Sequence[Life], window: Window) -> set[datetime]:

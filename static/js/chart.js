@@ -57,7 +57,7 @@ function dressed({ data, card }) {
     const named = { ...trace, text: texts(trace, card), hovertemplate: `%{text}<extra>${trace.name ?? ""}</extra>` };
     if (trace.type === "bar") return { ...named, textposition: "none", marker: { ...trace.marker, color: shade } };
     const line = { width: 1.75, ...trace.line, color: shade, ...(series > 4 ? { dash: "dash" } : {}) };
-    return { mode: "lines", connectgaps: false, ...named, line, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
+    return { mode: "lines", connectgaps: false, ...named, line, marker: { ...trace.marker, color: shade }, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
   });
 }
 
@@ -141,7 +141,8 @@ function extend(chart, { x, y }) {
       trace.x.push(x);
       trace.y.push(value);
     }
-    while (trace.x.length > 2 && new Date(trace.x[0]) < since) {
+    // One point before the window stays: a line that seldom changes begins there.
+    while (trace.x.length > 2 && new Date(trace.x[1]) < since) {
       trace.x.shift();
       trace.y.shift();
     }

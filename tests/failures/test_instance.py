@@ -1,0 +1,37 @@
+"""An instance that is killed under load: nobody but its own callers notices, and it is replaced."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.failures.hurt import MAIN, Hurt
+from tests.failures.traffic import at_the_moment
+from tests.wait import until
+
+pytestmark = [pytest.mark.failure, pytest.mark.model]
+
+
+def test_a_killed_instance_is_replaced_and_only_its_own_requests_fail(hurt: Hurt) -> None:
+    with hurt.traffic() as traffic:
+        victim, other = sorted(hurt.running(MAIN))
+        seen: list[str] = []
+        hurt.kill_instance(victim)
+        killed = time.monotonic()
+
+        def replaced() -> bool:
+            seen.append(hurt.status(MAIN))
+            return hurt.is_whole(MAIN, 2) and victim not in hurt.running(MAIN)
+
+        until(replaced, seconds=20, every=0.05, what="the instance to be replaced")
+        took = time.monotonic() - killed
+    assert took < 12
+    assert other in hurt.running(MAIN)
+    assert not at_the_moment(traffic, killed), traffic.summary()
+    assert len(traffic.failed) <= 4
+    assert "degraded" in seen
+    assert seen[-1] == "active"
+    (why,) = [event for event in hurt.events(MAIN) if event["kind"] == "instance.failed"]
+    assert (why["instance"], why["reason"]) == (victim, "Killed")
+    assert "SIGKILL" in why["message"]

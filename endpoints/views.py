@@ -22,7 +22,7 @@ from endpoints.status import Desired, Status
 
 PER_PAGE = 50
 TABS = ("overview", "metrics", "logs", "events", "revisions")
-PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale"}
+PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale", "tryit"}
 
 
 @require_GET

@@ -97,6 +97,7 @@ def ours() -> tuple[float, dict[str, float]]:
 
 
 def main(rounds: int) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers end with us
     stage()
     from django.conf import settings  # noqa: PLC0415
 

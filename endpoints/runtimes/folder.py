@@ -8,6 +8,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,7 @@ class Folder:
         if after < 0:
             return self._last(starts, -after)[:limit]
         found: list[LogLine] = []
-        later = [*starts[1:], None]
-        for start, following in zip(starts, later, strict=True):
+        for start, following in zip_longest(starts, starts[1:]):
             if following is not None and following <= after + 1:
                 continue
             found += self._segment(start, after)

@@ -128,3 +128,9 @@ def test_bytes_that_are_no_text_are_shown_not_choked_on(tmp_path: Path) -> None:
     log.write("o", b"caf\xe9 \x1b[31mred")
     (line,) = Folder(tmp_path).lines(0, 1)
     assert line.text.startswith("caf\N{REPLACEMENT CHARACTER} ")
+
+
+def test_an_instance_that_has_not_said_anything_yet_has_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    assert Folder(tmp_path).lines(0, 10) == []
+    assert Folder(tmp_path).lines(-10, 10) == []

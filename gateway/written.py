@@ -1,5 +1,6 @@
 """Counts into the database: whole rows that replace their own, so that writing twice changes nothing."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,6 +12,8 @@ from accounts.models import ApiKey
 from endpoints.models import Endpoint, Revision
 from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, KeyTotal, MinuteKey, QuarterKey, Rows, Total
 from monitoring.models import KeyTraffic, Traffic
+
+log = logging.getLogger(__name__)
 
 MINUTE_KEY = ("endpoint", "revision", "minute", "source")
 QUARTER_KEY = ("endpoint", "revision", "key", "status_class", "quarter", "source")
@@ -27,7 +30,10 @@ def write(batch: Sequence[Rows], used: Mapping[int, float]) -> None:
     try:
         _write(minutes, quarters, used)
     except IntegrityError:
-        _write(list(_with_parents(minutes)), list(_with_parents(quarters)), used)
+        kept_minutes, kept_quarters = list(_with_parents(minutes)), list(_with_parents(quarters))
+        lost = len(minutes) + len(quarters) - len(kept_minutes) - len(kept_quarters)
+        log.warning("%d counts were left out: their endpoint, revision or key is gone", lost)
+        _write(kept_minutes, kept_quarters, used)
 
 
 @transaction.atomic

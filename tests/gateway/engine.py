@@ -16,6 +16,7 @@ class Engine:
 
     behaviour: str = "good"
     words: int = 3
+    sent: int = 0  # bytes of streams that the gateway's side took
     pause: float = 0.0
     port: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -160,3 +161,4 @@ class Engine:
     async def _chunk(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
         await writer.drain()
+        self.sent += len(data)

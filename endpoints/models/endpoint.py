@@ -231,12 +231,16 @@ class Endpoint(models.Model):
 
     @transaction.atomic
     def cancel(self, *, by: By, at: datetime | None = None) -> bool:
-        """Give up the deployment under way; what served before serves on. False when there is none."""
+        """Give up the deployment under way. False when there is none.
+
+        What served before serves on; an endpoint that never served is stopped, and can be started.
+        """
         at = at or timezone.now()
         self._lock()
         if not self._cancel_deployment(by=by, at=at, message="Cancelled by a person."):
             return False
-        self._wish(by, at)
+        served = self.serving_revision_id is not None
+        self._wish(by, at, desired=self.desired if served else Desired.STOPPED)
         return True
 
     def record(self, kind: str, *, by: By = None, at: datetime | None = None, **fields: Any) -> Event:

@@ -144,6 +144,20 @@ def test_nothing_is_asked_of_what_is_being_deleted() -> None:
             verb(by=None)
 
 
+def test_a_cancelled_first_deployment_leaves_the_endpoint_stopped_not_failed() -> None:
+    endpoint = make.endpoint()
+    assert endpoint.cancel(by=None)
+    assert endpoint.desired == Desired.STOPPED
+    assert endpoint.start(by=None)
+
+
+def test_cancelling_an_update_leaves_what_served_running() -> None:
+    endpoint = make.endpoint(ready=1)
+    endpoint.deploy(_changed(endpoint), by=None)
+    assert endpoint.cancel(by=None)
+    assert endpoint.desired == Desired.RUNNING
+
+
 def test_cancelling_without_a_deployment_says_so() -> None:
     endpoint = make.endpoint(ready=1)
     assert endpoint.cancel(by=None) is False

@@ -176,7 +176,7 @@ def test_a_cancelled_launch_starts_nothing_more(steering: Steering) -> None:
     steering.reconcile(endpoint)
     assert len(running(steering)) == 1
     endpoint.cancel(by=None, at=steering.clock())
-    steering.until(endpoint, "failed")
+    steering.until(endpoint, "stopped")
     assert running(steering) == []
 
 

@@ -6,6 +6,7 @@ from gateway.errors import Refusal, forbidden, no_key
 from gateway.routes import INFERENCE, Key, Route, RouteTable
 
 MISSING = "No API key given. Send it as 'Authorization: Bearer <key>'."
+UNKNOWN_KEY = "invalid_api_key"
 WRONG = "The API key is not known here. Check it, or make a new one on the console's keys page."
 
 
@@ -19,7 +20,7 @@ def authenticate(table: RouteTable, header: str | None, *, at: datetime) -> Key 
         return no_key(MISSING, code="missing_api_key")
     key = table.key(secret)
     if key is None:
-        return no_key(WRONG)
+        return no_key(WRONG, code=UNKNOWN_KEY)
     if key.expires_at is not None and key.expires_at <= at:
         when = key.expires_at.strftime("%Y-%m-%d %H:%M UTC")
         return no_key(f"The API key expired at {when}.", code="expired_api_key")

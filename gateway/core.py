@@ -5,12 +5,14 @@ last byte; and one `finally` that lets go of everything however it ended.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import orjson
 
 from gateway import errors
 from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, available, locate
+from gateway.auth import UNKNOWN_KEY
 from gateway.balance import Balancer
 from gateway.client import Client, ClientLeft, Limits
 from gateway.errors import Headers, Refusal
@@ -39,6 +41,7 @@ class Gateway:
         self.balancer = balancer
         self.pool = pool
         self.limits = limits or Limits()
+        self.look_again: Callable[[], Awaitable[None]] | None = None  # read keys anew; the keeper's
 
     async def handle(self, request: Request, client: Client) -> None:
         """Answer one request whole. What happens to it after admission is always counted, once."""
@@ -49,11 +52,20 @@ class Gateway:
         elif place.rest == HEALTH:
             await tell_health(client, place)
         else:
-            admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
+            admitted = await self._admit(request, place)
             if isinstance(admitted, Refusal):
                 await refuse(client, admitted)
             else:
                 await self._exchange(request, client, admitted)
+
+    async def _admit(self, request: Request, place: Place) -> Admitted | Refusal:
+        """An unknown key may have been made since keys were last read, so that is not refused unseen."""
+        found = admit(self.table, place, request.authorization, at=datetime.now(UTC))
+        if self.look_again is None or not isinstance(found, Refusal) or found.code != UNKNOWN_KEY:
+            return found
+        await self.look_again()
+        place = locate(self.table, request.path, request.host) or place
+        return admit(self.table, place, request.authorization, at=datetime.now(UTC))
 
     async def _exchange(self, request: Request, client: Client, admitted: Admitted) -> None:
         exchange = Exchange(admitted, request.request_id, self.meter, self.balancer, self.pool)

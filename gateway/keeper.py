@@ -22,6 +22,7 @@ REFRESH_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 TICK_SECONDS = 1.0
 STALE_SECONDS = 10.0
+LOOK_SECONDS = 0.2  # between two looks for unknown keys, however many of them come
 
 
 class Pulse:
@@ -58,6 +59,9 @@ class Keeper:
         self.routes, self.flushes, self.ticks = Pulse("Reading routes"), Pulse("Writing counts"), Pulse("Valkey")
         self.draining = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._coming: asyncio.Task[None] | None = None  # a look that hasn't begun yet
+        self._looked = 0.0
+        gateway.look_again = self.look_again
 
     def start(self) -> None:
         loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
@@ -83,6 +87,17 @@ class Keeper:
         if table is not None:
             self.gateway.table = table
         self.routes.worked()
+
+    async def look_again(self) -> None:
+        """Read routes and keys once more, beginning after this call; all who wait for it share one read."""
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._look())
+        await asyncio.shield(self._coming)
+
+    async def _look(self) -> None:
+        await asyncio.sleep(max(0.0, self._looked + LOOK_SECONDS - monotonic()))
+        self._coming, self._looked = None, monotonic()
+        await self.refresh()
 
     async def flush(self) -> None:
         meter = self.gateway.meter

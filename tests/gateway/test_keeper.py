@@ -1,5 +1,6 @@
 """Beside traffic: fresh routes, counts written once the database is back, a tick, an honest health."""
 
+import asyncio
 from pathlib import Path
 
 from gateway.contract import Away
@@ -25,6 +26,27 @@ async def test_a_revoked_key_is_refused_within_two_seconds_without_any_ring(gate
     gateway.store.table = RouteTable(gateway.app.gateway.table.routes.values(), {})
     await until(lambda: not gateway.app.gateway.table.keys, seconds=2)
     assert (await gateway.ask()).status_code == 401
+
+
+async def test_a_key_is_known_from_its_first_call_on(gateway: House) -> None:
+    gateway.app.gateway.table = RouteTable(gateway.app.gateway.table.routes.values(), {})  # as read before it
+    assert (await gateway.ask()).status_code == 200
+
+
+async def test_many_unknown_keys_at_once_cost_few_reads(gateway: House) -> None:
+    reads = 0
+    refresh = gateway.app.keeper.refresh
+
+    async def counted() -> None:
+        nonlocal reads
+        reads += 1
+        await refresh()
+
+    gateway.app.keeper.refresh = counted  # type: ignore[method-assign]
+    wrong = {"authorization": "Bearer tir_wrong"}
+    answers = await asyncio.gather(*(gateway.call.get("/e/tiny/v1/models", headers=wrong) for _ in range(30)))
+    assert {answer.status_code for answer in answers} == {401}
+    assert reads < 10
 
 
 async def test_with_the_database_away_traffic_goes_on_and_nothing_is_lost(gateway: House) -> None:

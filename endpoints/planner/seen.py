@@ -78,7 +78,7 @@ def _ended(
     """Close the row: stopped if that was asked, else failed with the reason and the exit code."""
     when = max(one.started_at, (seen.finished_at if seen else None) or at)
     code = seen.exit_code if seen else None
-    if one.draining_at is None:
+    if one.draining_at is None and not (seen and seen.asked):  # `up --stop-all` asks without us, and is no crash
         return _failed(one, when, code, *cause(seen), plan)
     change = plan.instances.setdefault(one.name, {})
     change |= {"state": InstanceState.STOPPED, "ended_at": when, "exit_code": code, "reason": "Asked"}

@@ -75,7 +75,8 @@ class Observed:
     """One instance as it is now.
 
     `exit_code` follows the shell: 128 + n for an end by signal n; None while it runs, and None after an end
-    that nobody saw. `message` says in a few words why an instance ended, and is empty while it runs.
+    that nobody saw. `message` says in a few words why an instance ended, and is empty while it runs. `asked`:
+    it ended because this runtime was told to end it, by whomever.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Observed:
     message: str
     started_at: datetime
     finished_at: datetime | None
+    asked: bool = False
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,7 @@ class ProcessRuntime:
             message=fate.message(_last_words(folder)) if fate else "",
             started_at=_time(labels.started_at),
             finished_at=_time(fate.finished_at) if fate else None,
+            asked=fate is not None and fate.asked,
         )
 
     def _lost(self, folder: Folder, labels: Labels) -> Fate | None:

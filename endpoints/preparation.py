@@ -61,7 +61,7 @@ def validate(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     revision = phase.deployment.revision
     spec = revision.wish
     try:
-        found = _fetched(revision) or _pinned(revision).check()
+        found = _fetched(revision) or _look(revision)
         message = _fit(spec, found, revision.instance_type)
     except SourceProblem as problem:
         _fail(phase, problem.code, problem.message, clock(), passing=problem.passing)
@@ -186,12 +186,26 @@ def _fetched(revision: Revision) -> Found | None:
     return Found(known["commit"], (), (), known["file"], facts, known["license"])
 
 
+def _look(revision: Revision) -> Found:
+    """Check the source; what lies here whole already needs no fetch, and no way to the slow queue and back."""
+    source = _pinned(revision)
+    found = source.check()
+    if path := source.at_hand(store(), _files(found)):
+        Revision.objects.filter(pk=revision.pk).update(model_path=str(path))
+    return found
+
+
+def _files(found: Found) -> list[str]:
+    """The chosen model's files, the first one first."""
+    choice = next((one for one in found.choices if one.path == found.default_file), None)
+    return list(choice.files) if choice else [found.default_file]
+
+
 def _resolve(revision: Revision, found: Found) -> None:
     """Write once what the revision was pinned to; a later validation of the same revision changes nothing."""
     if revision.resolved:
         return
-    choice = next((one for one in found.choices if one.path == found.default_file), None)
-    files = list(choice.files) if choice else [found.default_file]
+    files = _files(found)
     resolved = {
         "commit": found.revision,
         "file": found.default_file,

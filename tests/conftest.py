@@ -10,3 +10,9 @@ pytest_plugins = ("tests.stack.whole",)
 def _no_leftovers() -> None:
     """Throttles and counters of one test must not be felt by the next."""
     cache.clear()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser journeys last: Playwright leaves an event loop running in this thread, which asyncio's tests need."""
+    items.sort(key=lambda item: "browser" in item.path.parts)

@@ -89,6 +89,10 @@ class Source(Protocol):
         """A piece of one file, without fetching it; fewer bytes only at its end."""
         ...
 
+    def at_hand(self, into: Path, files: Sequence[str]) -> Path | None:
+        """The local path of the first file if all lie here and are known to be whole, at no cost; else None."""
+        ...
+
     def fetch(self, into: Path, progress: Progress, files: Sequence[str]) -> Path:
         """Bring these files to this machine and answer the local path of the first one.
 

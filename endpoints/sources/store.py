@@ -107,6 +107,12 @@ def digest(path: Path, store: Path, progress: Callable[[int], None] | None = Non
     return sha256
 
 
+def is_verified(path: Path, store: Path, sha256: str) -> bool:
+    """Whether the file was found to have this digest before and hasn't changed since. Reads no content."""
+    known = _marked(store / "verified" / f"{key_of(str(path.absolute()))}.json")
+    return known is not None and path.is_file() and known == (_stamp(path), sha256)
+
+
 def require_space(store: Path, wanted: int, what: str) -> None:
     """SourceProblem("disk_full") unless this many bytes more fit on the store's disk."""
     store.mkdir(parents=True, exist_ok=True)

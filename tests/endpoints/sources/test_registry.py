@@ -108,3 +108,15 @@ def test_a_digest_is_computed_once(spec: dict[str, Any], tmp_path: Path, monkeyp
 
 def test_a_registered_model_has_the_digest_of_its_bytes(spec: dict[str, Any]) -> None:
     assert spec["files"][0]["sha256"] == hashlib.sha256(DATA).hexdigest()
+
+
+def test_what_was_verified_before_is_at_hand_without_being_read(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = RegistrySource.of(spec, tmp_path)
+    [file] = source.files()
+    path = source.fetch(tmp_path, ignore, [file.path])
+    monkeypatch.setattr(storage, "_sha256", None)
+    assert source.at_hand(tmp_path, [file.path]) == path
+    path.touch()
+    assert source.at_hand(tmp_path, [file.path]) is None

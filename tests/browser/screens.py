@@ -6,8 +6,15 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
+from tests.wait import until
+
 WIDTHS = {1440: 900, 390: 844}
 THEMES = ("light", "dark")
+DRAWN = """
+[...document.querySelectorAll("[data-plot]")].every(
+  (plot) => plot.querySelector("svg") || plot.getBoundingClientRect().top > innerHeight
+)
+"""
 
 
 def folder() -> Path | None:
@@ -17,12 +24,12 @@ def folder() -> Path | None:
 
 
 def _settle(page: Page) -> None:
-    """Until the page is drawn: fonts ready, and each chart in sight has its plot."""
+    """Until the page is drawn: fonts ready, and each chart in sight has its plot.
+
+    Asked again and again from here: the page's policy forbids the evaluation that Playwright's own waiting needs.
+    """
     page.evaluate("document.fonts.ready.then(() => true)")
-    page.wait_for_function(
-        "[...document.querySelectorAll('[data-plot]')].every(plot => plot.querySelector('svg')"
-        " || plot.getBoundingClientRect().top > innerHeight)"
-    )
+    until(lambda: page.evaluate(DRAWN), seconds=30, what="the charts to be drawn")
 
 
 def _variants(page: Page) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -166,10 +167,11 @@ def _tail(file: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Hub(REPOS) as hub:
+def stack() -> Iterator[Stack]:
+    # Not in pytest's own folder: another pytest that starts meanwhile closes that to PostgreSQL's account.
+    with Hub(REPOS) as hub, TemporaryDirectory(prefix="tir-stack-") as folder:
         variables = {"CPU_OVERCOMMIT": "8", "HF_ENDPOINT": hub.url}
-        house = Settled(tmp_path_factory.mktemp("stack") / "data", variables=variables)
+        house = Settled(Path(folder) / "data", variables=variables)
         house.start("manage.py", "up", "--no-input")
         try:
             house.wait_ready(seconds=120)

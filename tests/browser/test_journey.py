@@ -1,0 +1,211 @@
+"""From an empty machine to a live endpoint and back, in a real browser on the whole console."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, expect
+
+from tests.browser.screens import shoot
+from tests.browser.story import SLOW, Person
+from tests.stack.whole import Stack
+from tests.wait import until
+
+pytestmark = pytest.mark.model
+
+DEMO = "smollm2-135m-instruct"  # the name that the wizard proposes
+
+
+@pytest.fixture
+def person(page: Page, stack: Stack) -> Iterator[Person]:
+    """The demo's owner, with no endpoint there; an error in the browser's console fails the test."""
+    wrong: list[str] = []
+
+    def hear(said: ConsoleMessage) -> None:
+        # Plotly's own breach is its style of maps, which we don't draw.
+        if said.type == "error" and "plotly" not in str(said.location.get("url")):
+            wrong.append(f"{said.text} at {said.location} on {page.url}")
+
+    page.on("console", hear)
+    for name in stack.names():
+        stack.delete(name)
+    yield Person(page, stack)
+    for name in stack.names():
+        stack.delete(name)
+    assert not wrong, wrong
+
+
+def test_the_whole_way(person: Person) -> None:
+    person.list_endpoints()
+    expect(person.page.locator("main")).to_contain_text("No endpoints yet")
+    shoot(person.page, "journey-list-empty")
+    create(person)
+    watch_it_become_active(person)
+    chat(person)
+    key = make_a_key(person)
+    call_by_curl_and_see_it_counted(person, key)
+    scale_up(person)
+    follow_the_log(person)
+    see_the_metrics(person)
+    scale_back_stop_and_start(person)
+    delete(person)
+
+
+def create(person: Person) -> None:
+    page = person.page
+    person.begin()
+    person.walk(shots="journey")
+    shoot(page, "journey-summary")
+    person.confirm()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/endpoints/{DEMO}/")
+    assert person.clicks == 1, "only “Create endpoint” took the mouse"
+
+
+def watch_it_become_active(person: Person) -> None:
+    page = person.page
+    page.evaluate("window.sameDocument = true")
+    shoot(page, "journey-deploying")
+    expect(page.locator("#timeline .phase-done")).to_have_count(6, timeout=SLOW)
+    person.sees("Active")
+    person.sees_ready(1)
+
+
+def chat(person: Person) -> None:
+    """Stream one through the Try it box, with what it took."""
+    page = person.page
+    page.locator("[data-tryit-text]").fill("Say hello in one sentence.")
+    page.get_by_role("button", name="Send").click()
+    answer = page.locator("[data-tryit-answer]")
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_hidden(timeout=SLOW)
+    assert answer.evaluate("box => box.childNodes.length") > 1, "it came piece by piece"
+    assert answer.inner_text().strip()
+    meters = page.locator("[data-tryit-meters]")
+    expect(meters.locator("[data-m=ttft]")).to_have_text(re.compile(r"^[\d,.]+ m?s$"))
+    expect(meters.locator("[data-m=tokens]")).to_have_text(re.compile(r"^\d+ in, \d+ out$"))
+    expect(meters.locator("[data-m=cost]")).to_have_text(re.compile(r"^₹[\d.]+$"))
+    assert page.evaluate("window.sameDocument"), "without a reload"
+
+
+def make_a_key(person: Person) -> str:
+    page = person.page
+    page.get_by_role("link", name="API keys").first.click()
+    shoot(page, "journey-keys-empty")
+    page.get_by_role("link", name="New key").first.click()
+    page.get_by_label("Name", exact=True).fill("from the browser")
+    page.keyboard.press("Enter")
+    secret = page.locator("#secret").inner_text()
+    assert re.fullmatch(r"tir_\w{8}_\S+", secret)
+    shoot(page, "journey-key-made")
+    page.get_by_role("link", name="I have copied it").click()
+    expect(page.locator("main")).to_contain_text("from the browser")
+    assert secret not in page.content(), "it is shown once"
+    shoot(page, "journey-keys")
+    return secret
+
+
+def call_by_curl_and_see_it_counted(person: Person, key: str) -> None:
+    page = person.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    person.open(DEMO)
+    page.evaluate("window.sameDocument = true")
+    before = drawn(page)
+    page.locator("#snippets-1").get_by_role("button", name="Copy the code").click()
+    command = page.evaluate("navigator.clipboard.readText()")
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | {"TIR_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"]
+    expect(person.tile("p95")).to_have_text(re.compile(r"[\d,.]+ m?s"), timeout=SLOW)
+    until(lambda: drawn(page) > before, seconds=30, what="the chart to show the call")
+    shoot(page, "journey-active")
+    assert page.evaluate("window.sameDocument"), "without a reload"
+
+
+def drawn(page: Page) -> float:
+    """How many requests the chart of requests shows, over all its time."""
+    sums = "(plot) => (plot.data ?? []).flatMap((trace) => trace.y).reduce((sum, value) => sum + value, 0)"
+    return float(page.locator("#chart-requests [data-plot]").evaluate(sums))
+
+
+def scale_up(person: Person) -> None:
+    person.scale(2)
+    assert person.verbs == ["scale"], "it went over the websocket"
+    person.sees_ready(2)
+    person.sees("Active")
+    shoot(person.page, "journey-two-instances")
+
+
+def follow_the_log(person: Person) -> None:
+    page = person.page
+    person.tab("Logs")
+    lines = page.locator("[data-log-lines] .log-line")
+    expect(page.locator("[data-log-state]")).to_contain_text("following")
+    many = lines.count()
+    call_each_instance(person)
+    expect(lines.nth(many)).to_be_attached(timeout=SLOW)
+    shoot(page, "journey-logs")
+    page.get_by_role("button", name="Pause").click()
+    call_each_instance(person)
+    expect(page.locator("[data-log-newest]")).to_contain_text("new", timeout=SLOW)
+    page.get_by_role("searchbox", name="Search in the lines shown").fill("no such words anywhere")
+    expect(page.locator("[data-log-lines] .log-line:visible")).to_have_count(0)
+    page.get_by_role("searchbox", name="Search in the lines shown").fill("")
+    page.get_by_role("button", name="Follow").click()
+    expect(page.locator("[data-log-state]")).to_contain_text("following")
+
+
+def call_each_instance(person: Person) -> None:
+    """Enough calls that each of two instances writes something."""
+    for _ in range(4):
+        body = {"model": DEMO, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        assert person.stack.call(DEMO, "chat/completions", body).status_code == 200
+
+
+def see_the_metrics(person: Person) -> None:
+    person.tab("Metrics")
+    expect(person.page.locator("[data-plot] svg").first).to_be_attached(timeout=SLOW)
+    shoot(person.page, "journey-metrics")
+
+
+def scale_back_stop_and_start(person: Person) -> None:
+    """While the list, in another tab, follows."""
+    other = person.page.context.new_page()
+    other.goto(f"{person.stack.console_url}/projects/demo/endpoints/")
+    row = other.locator("#rows tr", has_text=DEMO)
+    expect(row).to_contain_text("2/2")
+    shoot(other, "journey-list")
+    person.open(DEMO)
+    person.scale(1)
+    person.sees_ready(1)
+    expect(row).to_contain_text("1/1", timeout=SLOW)
+    person.dialog("stop").get_by_role("button", name="Stop").click()
+    person.sees("Stopped")
+    shoot(person.page, "journey-stopped")
+    expect(row).to_contain_text("Stopped", timeout=SLOW)
+    person.page.get_by_role("button", name="Start").click()
+    person.sees("Active")
+    expect(row).to_contain_text("Active", timeout=SLOW)
+    other.close()
+
+
+def delete(person: Person) -> None:
+    page = person.page
+    dialog = person.dialog("delete")
+    shoot(page, "journey-delete")
+    dialog.get_by_role("textbox").fill("something else")
+    button = dialog.get_by_role("button", name="Delete")
+    expect(button).to_have_attribute("aria-disabled", "true")
+    dialog.get_by_role("textbox").fill(DEMO)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/projects/demo/endpoints/")
+    assert person.verbs[-1] == "delete"
+    expect(page.locator("main")).to_contain_text("No endpoints yet", timeout=SLOW)

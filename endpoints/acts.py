@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.urls import reverse
+
 from accounts.models import User
 from accounts.refused import Refused
 from endpoints.models import Endpoint
@@ -79,7 +81,8 @@ def _delete(endpoint: Endpoint, user: User, args: Mapping[str, Any]) -> Result:
             f"Type the endpoint's name, “{endpoint}”, to delete it.", field="confirm", code="unconfirmed"
         )
     done = endpoint.delete_endpoint(by=user)
-    return Result(True, f"Deleting {endpoint}." if done else f"{endpoint} is being deleted already.")
+    message = f"Deleting {endpoint}." if done else f"{endpoint} is being deleted already."
+    return Result(True, message, {"url": reverse("endpoints:list", args=[endpoint.project.slug])})
 
 
 def _cancel(endpoint: Endpoint, user: User, _args: Mapping[str, Any]) -> Result:

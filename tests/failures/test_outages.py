@@ -23,7 +23,7 @@ def test_a_service_that_hangs_is_survived_and_caught_up_with(hurt: Hurt, service
     with Listener(hurt.house.console, PATH, hurt.cookie()) as page, hurt.traffic() as traffic:
         until(lambda: page.ticks_since(0) >= 2, seconds=20, what="ticks before the outage")
         victim = sorted(hurt.running(MAIN))[0]
-        with hurt.held(hurt.house.processes()[service]):
+        with hurt.held(hurt.house.processes()[service], family=True):
             left = time.monotonic()
             traffic.goes_on(answers=8, seconds=AWAY / 2)
             hurt.kill_instance(victim)  # which nobody can write down now

@@ -38,3 +38,9 @@ def test_instances_outlive_up_are_adopted_by_the_next_and_end_with_stop_all(hurt
     assert not [seen for seen in hurt.runtime.observe(owner).values() if seen.phase != "exited"]
     assert hurt.house.process
     assert hurt.house.process.wait(10) == 0
+
+    hurt.house.start("manage.py", "up", "--no-input")  # and what was ended on purpose is no crash
+    hurt.house.wait_ready()
+    until(lambda: hurt.is_whole(MAIN, 2), seconds=20, every=0.1, what="two new instances")
+    ends = [row for row in hurt.rows("instances", endpoint=MAIN) if row["name"] in rows]
+    assert {(row["state"], row["reason"]) for row in ends} == {("stopped", "Asked")}, ends

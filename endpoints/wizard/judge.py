@@ -109,7 +109,8 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
         situation=situation,
     )
     for form in judged.forms().values():
-        form.full_clean()
+        if form is not source:  # judged already; cleaned again it would forget what reaching the source told
+            form.full_clean()
     return judged
 
 

@@ -63,6 +63,7 @@ document.addEventListener("click", (event) => event.target.closest("[data-dismis
 // A response may carry HX-Trigger: {"toast": {"text": …, "tone": …}}.
 document.addEventListener("toast", (event) => toast(event.detail.text, event.detail));
 document.addEventListener("htmx:responseError", (event) => {
+  if (event.detail.elt.matches("[data-refresh]")) return; // nobody asked for it; the banner says what is wrong
   toast(`The console answered ${event.detail.xhr.status}. Nothing was changed; try again in a moment.`, { tone: "bad" });
 });
 for (const box of document.querySelectorAll("[data-toast]")) leave(box);

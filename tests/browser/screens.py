@@ -28,6 +28,7 @@ def _settle(page: Page) -> None:
 
     Asked again and again from here: the page's policy forbids the evaluation that Playwright's own waiting needs.
     """
+    page.evaluate("scrollTo(0, 0)")  # what sticks to the top would else cover the middle
     page.evaluate("document.fonts.ready.then(() => true)")
     until(lambda: page.evaluate(DRAWN), seconds=30, what="the charts to be drawn")
 

@@ -5,13 +5,15 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
+from tests.browser.conftest import of_others
 from tests.browser.screens import shoot
 from tests.browser.story import SLOW, Person
-from tests.stack.whole import Stack
+from tests.stack.whole import SESSION, Stack
 from tests.wait import until
 
 pytestmark = pytest.mark.model
@@ -25,8 +27,7 @@ def person(page: Page, stack: Stack) -> Iterator[Person]:
     wrong: list[str] = []
 
     def hear(said: ConsoleMessage) -> None:
-        # Plotly's own breach is its style of maps, which we don't draw.
-        if said.type == "error" and "plotly" not in str(said.location.get("url")):
+        if said.type == "error" and not of_others(said):
             wrong.append(f"{said.text} at {said.location} on {page.url}")
 
     page.on("console", hear)
@@ -209,3 +210,83 @@ def delete(person: Person) -> None:
     page.wait_for_url("**/projects/demo/endpoints/")
     assert person.verbs[-1] == "delete"
     expect(page.locator("main")).to_contain_text("No endpoints yet", timeout=SLOW)
+
+
+# ── what must not be lost, and must not be made twice ────────────────────────────────────────────
+def test_back_reload_and_a_second_tab_keep_what_was_typed(person: Person) -> None:
+    page = person.page
+    person.begin()
+    page.locator("#id_name").fill("kept-by-me")
+    person.enter()
+    page.wait_for_url("**/method/")
+    page.go_back()
+    page.reload()
+    expect(page.locator("#id_name")).to_have_value("kept-by-me")
+    page.get_by_role("button", name="Keep the rest").click()
+    page.wait_for_url("**/summary/")
+    second = page.context.new_page()
+    second.goto(page.url.replace("/summary/", "/scaling/"))
+    second.get_by_label("Max instances").fill("3")
+    second.keyboard.press("Enter")
+    second.wait_for_url("**/environment/")
+    second.close()
+    page.reload()
+    expect(page.locator("main")).to_contain_text("1 to 3 instances")
+    expect(page.locator("main")).to_contain_text("kept-by-me")
+
+
+def test_a_double_click_makes_one_endpoint_in_five_clicks(person: Person) -> None:
+    page = person.page
+    person.begin()
+    page.get_by_role("button", name="Keep the rest").click()
+    page.get_by_label("I have seen the cost").click()
+    page.get_by_role("button", name="Deploy", exact=True).dblclick()
+    page.wait_for_url(f"**/endpoints/{DEMO}/")
+    assert person.clicks - 1 <= 5, "the second of the double click is no step"
+    assert person.stack.names() == {DEMO}
+
+
+def test_a_login_that_ends_on_the_way_loses_nothing(person: Person) -> None:
+    page = person.page
+    person.begin()
+    page.locator("#id_name").fill("not-lost")
+    expect(page.locator("#panel")).to_contain_text("not-lost")  # the draft has it
+    page.context.clear_cookies(name=SESSION)
+    person.enter()
+    page.wait_for_url("**/login/**")
+    onward = parse_qs(urlsplit(page.url).query)["next"][0]
+    person.stack.login(page)
+    page.goto(person.stack.console_url + onward)
+    expect(page.locator("#id_name")).to_have_value("not-lost")
+
+
+def test_without_javascript_one_can_create_scale_and_delete(browser: Browser, stack: Stack) -> None:
+    for name in stack.names():
+        stack.delete(name)
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        stack.login(page)
+        page.get_by_role("link", name="Create endpoint").first.click()
+        if page.get_by_role("button", name="Start afresh").count():
+            page.get_by_role("button", name="Start afresh").click()
+        page.get_by_role("button", name="Keep the rest").click()
+        page.get_by_label("I have seen the cost").check()
+        page.get_by_role("button", name="Deploy", exact=True).click()
+        page.wait_for_url(f"**/endpoints/{DEMO}/")
+        stack.wait_status(DEMO, "active")
+        page.reload()
+        page.get_by_role("link", name="Scale").click()
+        page.locator("dialog#scale").get_by_label("Instances").fill("2")
+        page.locator("dialog#scale").get_by_role("button", name="Scale").click()
+        expect(page.locator("main")).to_contain_text("2 wanted")
+        until(lambda: ready(stack) == 2, seconds=60, every=0.2, what="two ready instances")
+        page.locator("#actions summary").click()
+        page.locator("#actions").get_by_role("link", name="Delete").click()
+        page.locator("dialog#delete").get_by_role("textbox").fill(DEMO)
+        page.locator("dialog#delete").get_by_role("button", name="Delete").click()
+        page.wait_for_url("**/projects/demo/endpoints/")
+        stack.wait_status(DEMO, "deleted")
+
+
+def ready(stack: Stack) -> int:
+    return int(stack.api("GET", f"endpoints/{DEMO}").json()["instances"]["ready"])

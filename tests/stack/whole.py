@@ -24,7 +24,7 @@ DEMO_MODEL = {"kind": "registry", "model": "smollm2-135m-instruct", "version": 1
 # A repository whose file is no model, and one whose model no machine of the catalogue could hold.
 REPOS = {
     "tests/not-a-model": Repo({"model.gguf": b"<html>This is a page, not a model.</html>" * 9}),
-    "tests/tiny": Repo({"tiny.gguf": gguf()}),
+    "tests/giant": Repo({"giant.gguf": gguf({"llama.block_count": 4000, "llama.embedding_length": 65536})}),
 }
 CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 SESSION = "sessionid"

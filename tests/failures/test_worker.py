@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from endpoints.runtimes.base import Phase
@@ -19,7 +21,7 @@ from tests.wait import until
 pytestmark = [pytest.mark.failure, pytest.mark.model]
 
 HUB_MODEL = {"kind": "huggingface", "model_id": REPOSITORY, "file": FILE}
-LONG = {"messages": [{"role": "user", "content": "Tell a very long story."}], "max_tokens": 1900}
+LONG = {"messages": [{"role": "user", "content": "Tell a very long story."}], "max_tokens": 300}
 KILLED = ("control", "slow")
 SECONDS = 60.0  # a slow step's lease of 15 s is among them
 
@@ -33,15 +35,19 @@ def in_phase(hurt: Hurt, name: str, kind: str) -> None:
     until(lambda: hurt.phases(name).get(kind) == "running", seconds=30, what=f"{name} to be in {kind}")
 
 
-@contextmanager
-def validation(hurt: Hurt, name: str) -> Iterator[None]:
-    """The Hub takes its time to answer the worker that asks about the model."""
+def asking_the_hub(hurt: Hurt, name: str, *, pause: float) -> None:
+    """Until the worker asks the Hub about the model, whose answer takes so many seconds."""
     with hurt.held(hurt.house.processes()["slow"]):
         begin(hurt, name, source=HUB_MODEL)
         in_phase(hurt, name, "validation")
-        hurt.hub.fault(Fault("/api/models", pause=20))
+        hurt.hub.fault(Fault("/api/models", pause=pause))
         asked = len(hurt.hub.requests)
     until(lambda: len(hurt.hub.requests) > asked, seconds=10, what="the Hub to be asked")
+
+
+@contextmanager
+def validation(hurt: Hurt, name: str) -> Iterator[None]:
+    asking_the_hub(hurt, name, pause=20)
     yield
     hurt.hub.faults.clear()
 
@@ -49,12 +55,9 @@ def validation(hurt: Hurt, name: str) -> Iterator[None]:
 @contextmanager
 def build(hurt: Hurt, name: str) -> Iterator[None]:
     """Nothing is built for a ready-made container: the turn to it comes while the controller stands still."""
-    with ExitStack() as controller:
-        with hurt.held(hurt.house.processes()["slow"]):
-            begin(hurt, name)
-            in_phase(hurt, name, "validation")
-            controller.enter_context(hurt.held(hurt.house.processes()["control"]))
-        until(lambda: hurt.phases(name)["validation"] == "done", seconds=10, what="its validation")
+    asking_the_hub(hurt, name, pause=1)
+    with hurt.held(hurt.house.processes()["control"]):
+        until(lambda: hurt.phases(name)["validation"] == "done", seconds=20, what="its validation")
         assert hurt.phases(name)["build"] == "waiting"
         yield
 
@@ -96,8 +99,16 @@ def health(hurt: Hurt, name: str) -> Iterator[None]:
         until(lambda: healthy(address), seconds=30, what="the engine to be healthy")
         caller = threading.Thread(target=busy, args=(address,), daemon=True)
         caller.start()
+    control = psutil.Process(hurt.house.processes()["control"])
+    until(lambda: asks(control, address), seconds=10, every=0.005, what="the controller to ask the engine")
     yield
-    caller.join(60)
+    caller.join(90)
+
+
+def asks(process: psutil.Process, address: str) -> bool:
+    """Whether it has a connection to this address."""
+    port = urlsplit(address).port
+    return any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp"))
 
 
 def addresses(hurt: Hurt, name: str) -> list[str]:

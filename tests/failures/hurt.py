@@ -67,10 +67,9 @@ class Hurt(Stack):
         """Active by its own word, and so it is: rows and processes are what they should be."""
         try:
             shown = self.api("GET", f"endpoints/{name}").json()
-        except httpx.HTTPError:
+            running, live_rows = self.running(name), self.rows("live", endpoint=name)
+        except (httpx.HTTPError, psycopg.OperationalError):  # what it stands on is just coming back
             return False
-        running = self.running(name)
-        live_rows = self.rows("live", endpoint=name)
         ready = {str(row["name"]) for row in live_rows if row["state"] == "ready"}
         return bool(
             shown.get("status") == "active" and len(running) == instances and ready == set(running) and

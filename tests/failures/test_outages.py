@@ -54,7 +54,7 @@ def comes_true(hurt: Hurt, page: Listener, traffic: Traffic, victim: str, back: 
     """From `back` on: the victim is missed and replaced, status and pages say so, and calls go on."""
 
     def restored() -> bool:
-        return victim not in hurt.running(MAIN) and hurt.is_whole(MAIN, 2)
+        return hurt.is_whole(MAIN, 2) and victim not in hurt.running(MAIN)
 
     until(
         restored, seconds=max(1.0, back + TRUE_AGAIN - time.monotonic()), every=0.1, what="the truth to come back"

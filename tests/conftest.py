@@ -14,5 +14,5 @@ def _no_leftovers() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser journeys last: Playwright leaves an event loop running in this thread, which asyncio's tests need."""
+    """Browser journeys last: Playwright leaves an event loop running here, which no asyncio test survives."""
     items.sort(key=lambda item: "browser" in item.path.parts)

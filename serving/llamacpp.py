@@ -46,6 +46,7 @@ def params(config: EngineConfig, port: int) -> Any:
     given.n_threads_http = config.threads_http or 2 * config.parallel + 6
     given.verbosity = VERBOSITY[config.log_level]
     given.endpoint_metrics = True
+    given.warmup = False  # whoever starts it makes a real call before it takes traffic, which warms it as well
     given.ctx_shift = config.context_shift
     _closed(given)
     return given

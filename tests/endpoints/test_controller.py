@@ -14,12 +14,14 @@ from endpoints import bell, controller, facts
 from endpoints.lease import Lease, lease
 from endpoints.models import Endpoint, Instance, Secret
 from endpoints.models.deployment import DeploymentState, InstanceState
-from endpoints.planner import limits
+from endpoints.planner import Probe, limits
+from endpoints.probes import Asked, Clock
 from endpoints.regions import replace_runtime
 from endpoints.runtimes.base import Observed
 from tests import make
 from tests.endpoints.steering import Steering, register_model
 from tests.runtimes import AwayRuntime, CrashingRuntime, ForgetfulRuntime, InstantRuntime, SlowRuntime
+from tests.wait import until
 
 pytestmark = pytest.mark.django_db
 
@@ -363,10 +365,15 @@ def test_a_first_call_longer_than_the_lease_keeps_it(steering: Steering, monkeyp
     monkeypatch.setattr(controller, "RENEW_AFTER", 0.001)
     monkeypatch.setattr(Lease, "keep", lambda self: kept.append(self.endpoint_id))
     answered = steering.probe
-    steering.probe = lambda asked, clock: (sum(range(10**6)), answered(asked, clock))[1]  # type: ignore[method-assign]
+
+    def late(asked: Asked, clock: Clock) -> Probe:
+        """Answers only once the lease was renewed a few times while it was asked."""
+        until(lambda: len(kept) > 5, what="the lease to be renewed")
+        return answered(asked, clock)
+
+    steering.probe = late  # type: ignore[method-assign]
     steering.reconcile(endpoint)
     assert endpoint.status == "active"
-    assert len(kept) > 5
 
 
 # ── what it costs ────────────────────────────────────────────────────────────────────────────────

@@ -67,7 +67,8 @@ def test_a_gguf_that_the_engine_cannot_load_is_65(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     code, last = run(tmp_path, model=a_gguf(tmp_path))
     assert code == 65
-    assert "cannot serve" in last
+    # The engine logs from a thread of its own, which may have the last word; either says what is wrong.
+    assert "cannot serve" in last or "model loading error" in last
 
 
 def test_an_engine_that_is_not_installed_is_72(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """python -m serving --config FILE [--address-file FILE]
 
-Runs one model server in this process until SIGTERM. Exit codes, each with its reason in a line on stderr
-that begins with "serving:" (after 65 the engine's own log thread may write after it): 0 stopped when asked; 64 the config is wrong; 65 the model file is no model this engine can load;
-66 the model file can't be read; 69 the port is taken; 72 the engine is not installed. A death by signal
-(134 abort, 137 killed or out of memory, 139 a fault) is the engine's own.
+Runs one model server in this process until SIGTERM. Exit codes, each with its reason in a line on stderr that
+begins with "serving:" (after 65 the engine's own log thread may write after it): 0 stopped when asked; 64 the
+config is wrong; 65 the model file is no model this engine can load; 66 the model file can't be read; 69 the port
+is taken; 72 the engine is not installed. A death by signal (134 abort, 137 killed or out of memory, 139 a fault)
+is the engine's own.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Person:
         self.page.goto(f"{self.stack.console_url}/projects/demo/endpoints/")
 
     def begin(self) -> int:
-        """To the wizard's first step. How many presses of the mouse: one, and one more past an unfinished draft."""
+        """To the wizard's first step. Presses of the mouse it took: one, and one more past a draft."""
         self.list_endpoints()
         self.page.get_by_role("link", name="Create endpoint").first.click()
         self.page.wait_for_url(re.compile("/endpoints/new/"))

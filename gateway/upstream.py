@@ -162,7 +162,10 @@ class Connection(asyncio.Protocol):
         if self.head is not None:
             self.complete = True
             self._expecting = False
-            self.reusable = self.parser.should_keep_alive()  # only true inside this callback
+            # llama.cpp promises to keep a connection and hangs up after each stream all the same, a moment
+            # later: a request that was sent meanwhile would be lost.
+            streamed = b"transfer-encoding" in self.head.headers
+            self.reusable = self.parser.should_keep_alive() and not streamed  # the parser knows only in here
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
     async def _wait(self, patience: float) -> bool:

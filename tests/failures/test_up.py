@@ -19,7 +19,7 @@ def engines(hurt: Hurt) -> dict[str, tuple[int, ...]]:
 def test_instances_outlive_up_are_adopted_by_the_next_and_end_with_stop_all(hurt: Hurt) -> None:
     before = engines(hurt)
     addresses = [str(seen.address) for seen in hurt.running(MAIN).values()]
-    owner, rows = hurt.owner(MAIN), {str(row["name"]) for row in hurt.rows("instances", endpoint=MAIN)}
+    owner, rows = hurt.owner(MAIN), {str(row["name"]) for row in hurt.rows("live", endpoint=MAIN)}
     status, _ = hurt.house.end()
     assert status == 0, hurt.house.said
     for address in addresses:  # nobody steers them, and they serve
@@ -31,7 +31,7 @@ def test_instances_outlive_up_are_adopted_by_the_next_and_end_with_stop_all(hurt
     until(lambda: hurt.is_whole(MAIN, 2), seconds=10, every=0.1, what="both to be adopted")
     assert hurt.call(MAIN, "chat/completions", ASK).status_code == 200
     assert engines(hurt) == before
-    assert {str(row["name"]) for row in hurt.rows("instances", endpoint=MAIN)} == rows
+    assert {str(row["name"]) for row in hurt.rows("live", endpoint=MAIN)} == rows
 
     done = hurt.house.run("manage.py", "up", "--stop-all", "--no-input")
     assert (done.returncode, done.stdout) == (0, "Ended the console and 2 instances.\n"), done.stderr

@@ -137,6 +137,9 @@ class Engine:
             await self._events(request, writer)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+        if self.behaviour == "hang up after streams":  # a moment later, as llama.cpp does
+            await asyncio.sleep(0.02)
+            return False
         return True
 
     async def _events(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:

@@ -115,8 +115,16 @@ async def test_a_request_id_goes_through_to_the_engine_and_back(gateway: House, 
 async def test_connections_to_an_engine_are_used_again(gateway: House, engine: Engine) -> None:
     for _ in range(5):
         await gateway.ask()
-        await gateway.ask(stream=True)
     assert engine.connections == 1
+
+
+async def test_an_engine_that_hangs_up_after_a_stream_costs_nobody_an_answer(
+    gateway: House, engine: Engine
+) -> None:
+    engine.behaviour = "hang up after streams"
+    for _ in range(3):
+        assert (await gateway.ask(stream=True)).status_code == 200
+        assert (await gateway.ask()).status_code == 200
 
 
 async def test_an_engine_that_closes_after_each_answer_is_served_too(gateway: House, engine: Engine) -> None:

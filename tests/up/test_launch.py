@@ -65,6 +65,14 @@ def test_a_program_that_dies_is_started_again_and_that_is_said(house: House) -> 
     assert house.processes()["gateway"] != before
 
 
+def test_a_program_that_dies_again_and_again_is_never_given_up(house: House) -> None:
+    house.stage(workers={"hapless": [sys.executable, "-c", "raise SystemExit('alas')"]})
+    house.wait_ready()
+    house.wait_said("the hapless ended by itself with status 1; it starts again in 4 s")
+    house.wait_said("it starts again in 8 s")
+    assert house.healthy(house.console)
+
+
 def test_what_a_program_says_bears_its_name_and_is_kept(house: House) -> None:
     house.stage(workers={"talker": [sys.executable, "-c", "print('hello there', flush=True); input()"]})
     house.wait_said("talker   | hello there")

@@ -18,7 +18,8 @@ from tir_console.up.trouble import Trouble
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before a dead program is started again; doubles each time
 CALM = 60.0  # seconds of life after which a death counts as the first again
 POLL = 0.03
-GIVE_UP_AFTER = 3  # deaths before it was ever ready
+OURS = "[up]"  # begins our lines in a program's log
+GIVE_UP_AFTER = 3  # deaths while its readiness is waited for; a program that nobody waits for is never given up
 
 
 class Kept:
@@ -30,12 +31,13 @@ class Kept:
         self.process: asyncio.subprocess.Process | None = None
         self.task: asyncio.Task[None] | None = None
         self.stopping = False
-        self.was_ready = False
         self.deaths = 0
         self.wake = asyncio.Event()
 
     def last_line(self) -> str:
-        return self.log.last[-1] if self.log.last else "it wrote nothing"
+        """Its own last word, not ours about it."""
+        words = (line for line in reversed(self.log.last) if not line.startswith(OURS))
+        return next(words, "it wrote nothing")
 
     def signal(self, number: signal.Signals) -> None:
         if self.process and self.process.returncode is None:
@@ -73,7 +75,6 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise Trouble(f"The {name} was not ready in {seconds:.0f} s. Its last line: {kept.last_line()}")
             await asyncio.sleep(POLL)
-        kept.was_ready = True
 
     async def stop(self, name: str) -> None:
         """Ask it to end, wait for its patience (not at all in a hurry), kill what is left."""
@@ -133,18 +134,26 @@ class Supervisor:
             if kept.stopping:
                 return
             kept.deaths = 1 if time.monotonic() - began > CALM else kept.deaths + 1
-            if not kept.was_ready and kept.deaths >= GIVE_UP_AFTER:
-                return
             await self._again(kept, code)
 
     async def _again(self, kept: Kept, code: int) -> None:
-        delay = min(FIRST_DELAY * 2 ** (kept.deaths - 1), LONGEST_DELAY)
-        self.terminal.say(f"the {kept.program.name} {_ending(code)}; it starts again in {delay:g} s")
-        kept.log.line(f"[up] {_ending(code)}; starts again in {delay:g} s")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(kept.wake.wait(), delay)
-        if not kept.stopping:
-            await self._spawn(kept)
+        """Start it again after a while, for as long as it takes; what stands in the way is said each time."""
+        why = _ending(code)
+        while not kept.stopping:
+            delay = min(FIRST_DELAY * 2 ** (kept.deaths - 1), LONGEST_DELAY)
+            self.terminal.say(f"the {kept.program.name} {why}; it starts again in {delay:g} s")
+            kept.log.line(f"{OURS} {why}; starts again in {delay:g} s")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(kept.wake.wait(), delay)
+            if kept.stopping:
+                return
+            try:
+                await self._spawn(kept)
+            except Trouble as problem:
+                kept.deaths += 1
+                why = f"did not start ({problem})"
+            else:
+                return
 
     async def _spawn(self, kept: Kept) -> None:
         kept.process = await self._process(kept.program, self.environment)

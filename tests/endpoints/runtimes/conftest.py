@@ -35,12 +35,19 @@ def workload(replicas: int = 1, **changes: Any) -> Workload:
 
 def settled(runtime: Runtime, phase: str, number: int = 1, owner: str | None = None) -> dict[str, Observed]:
     """The instances in this phase, once there are this many of them."""
+    everything: dict[str, Observed] = {}
 
     def look() -> dict[str, Observed] | None:
-        found = {name: one for name, one in runtime.observe(owner).items() if one.phase == phase}
+        nonlocal everything
+        everything = runtime.observe(owner)
+        found = {name: one for name, one in everything.items() if one.phase == phase}
         return found if len(found) == number else None
 
-    return until(look, what=f"{number} {phase}")
+    def what() -> str:
+        ends = {name: runtime.logs(name, -3, 3) for name in everything}
+        return f"{number} {phase}; there are {everything}, which said last {ends}"
+
+    return until(look, what=what)
 
 
 def the_one(runtime: Runtime, phase: str) -> Observed:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from endpoints.runtimes.base import LogLine
 from endpoints.runtimes.folder import Folder
 from endpoints.runtimes.process import ProcessRuntime
 from serving.supervise import SEGMENTS, Log, hidden
@@ -15,10 +16,15 @@ from tests.wait import until
 SECRET = "hf_abcdefghijklmnop?>"
 
 
+def said(process: ProcessRuntime, name: str) -> list[LogLine]:
+    """Its lines, once there are some: the supervisor writes them down after the engine has said them."""
+    return until(lambda: process.logs(name, 0, 10), what="a line in the log")
+
+
 def test_lines_come_with_time_stream_and_number(process: ProcessRuntime) -> None:
     process.apply(workload(1))
     name = the_one(process, "running").name
-    (line,) = process.logs(name, 0, 10)
+    (line,) = said(process, name)
     assert (line.text, line.stream, line.offset) == ("hello from the engine", "stdout", 1)
     assert abs(datetime.now(UTC) - line.at) < timedelta(minutes=1)
 
@@ -26,7 +32,7 @@ def test_lines_come_with_time_stream_and_number(process: ProcessRuntime) -> None
 def test_a_reader_resumes_where_it_left_off_also_after_the_end(process: ProcessRuntime) -> None:
     process.apply(workload(1))
     name = the_one(process, "running").name
-    last = process.logs(name, 0, 10)[-1].offset
+    last = said(process, name)[-1].offset
     assert process.logs(name, last, 10) == []
     process.apply(workload(0))
     the_one(process, "exited")

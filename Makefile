@@ -1,6 +1,5 @@
 # make up     the whole console on this machine
 # make test   every test
-# make test-failures   kill and stop parts of a running console under traffic; wants a machine of its own
 # make check  the gate without tests: style, types, imports, migrations, deployment checks
 # make bench  the benchmarks
 #
@@ -10,7 +9,7 @@ BIN := .venv/bin
 PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
 BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 
-.PHONY: up stop-all test test-failures check bench
+.PHONY: up stop-all test check bench
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -21,9 +20,6 @@ stop-all: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
-
-test-failures: .venv/installed
-	$(BIN)/python -m pytest -m failure tests/failures $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -7,7 +7,7 @@ the next run finishes what this one left.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from endpoints import bell, facts, probes, settle
 from endpoints.lease import RENEW_AFTER, Lease, Lost, Outdated, lease
 from endpoints.models import Endpoint
 from endpoints.models.deployment import InstanceState
-from endpoints.planner import EndpointFacts, Plan, Probe, needs_room, plan
+from endpoints.planner import Apply, EndpointFacts, Plan, Probe, needs_room, plan
 from endpoints.probes import Asked, Prober
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import Observed, Phase, Runtime, Unavailable
@@ -30,16 +30,23 @@ SOON = timedelta(seconds=1.5)  # what is due within this is waited for in place
 PROBE_EVERY = timedelta(seconds=2)  # while a run stays, those that serve are asked this often
 SERVED = (InstanceState.READY, InstanceState.UNREADY)
 Clock = Callable[[], datetime]
-Rest = Callable[[int, Sequence[str], float], None]  # endpoint, addresses of engines that load, seconds
 _probers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="probe")
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of the loop planned, and the addresses of engines that are not healthy yet."""
+    """What one turn of the loop saw and planned. `loading`: the addresses of engines that are not healthy yet;
+    `newborn`: something was started that has no address yet."""
 
+    endpoint: Endpoint
+    runtime: Runtime
+    observed: Mapping[str, Observed]
     plan: Plan
     loading: tuple[str, ...]
+    newborn: bool
+
+
+Rest = Callable[[Turn, float], None]  # for so many seconds at most
 
 
 def reconcile(
@@ -70,15 +77,17 @@ def reconcile(
             due = turn.plan.look_again_at if turn else None
             if turn is None or due is None or due > now + SOON or now > ends:
                 return True
-            (rest or rest_until)(endpoint_id, turn.loading, max(0.0, (due - now).total_seconds()))
+            (rest or rest_until)(turn, max(0.0, (due - now).total_seconds()))
 
 
-def rest_until(endpoint_id: int, loading: Sequence[str], seconds: float) -> None:
-    """Wait between two turns: for an engine to have loaded, else for somebody who rings."""
-    if loading:
-        probes.await_healthy(loading, seconds)
+def rest_until(turn: Turn, seconds: float) -> None:
+    """Wait between two turns: for an engine to have loaded or to have its address, else for somebody who rings."""
+    if turn.loading:
+        probes.await_healthy(turn.loading, seconds)
+    elif turn.newborn:
+        turn.runtime.wait(turn.endpoint.owner, turn.observed, seconds)
     else:
-        bell.rest(endpoint_id, seconds)
+        bell.rest(turn.endpoint.pk, seconds)
 
 
 def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn | None:
@@ -105,7 +114,15 @@ def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn
         held.hold(known.generation)
     settle.act(endpoint, planned, runtime, at=clock())
     loading = [seen.address for name, seen in observed.items() if name in answers and not answers[name].healthy_at]
-    return Turn(planned, tuple(address for address in loading if address))
+    starting = [seen for seen in observed.values() if seen.phase == Phase.STARTING]
+    return Turn(
+        endpoint,
+        runtime,
+        observed,
+        planned,
+        loading=tuple(address for address in loading if address),
+        newborn=bool(starting) or any(isinstance(action, Apply) for action in planned.actions),
+    )
 
 
 def with_world(known: EndpointFacts, observed: Mapping[str, Observed], runtime: Runtime) -> EndpointFacts:

@@ -49,7 +49,7 @@ def probe(asked: Asked, clock: Clock) -> Probe:
     return Probe(healthy_at=healthy_at, works=True, works_at=clock())
 
 
-def await_healthy(addresses: Sequence[str], seconds: float, *, every: float = 0.02) -> None:
+def await_healthy(addresses: Sequence[str], seconds: float, *, every: float = 0.01) -> None:
     """Wait so long, or until one of them says that it is healthy. Costs next to nothing while it loads."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:

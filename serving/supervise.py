@@ -10,8 +10,7 @@ The engine's environment is this process's own, with TIR_ROLE=engine; the values
 TIR_SECRETS names are kept out of the log.
 """
 
-import base64
-import json
+import binascii
 import os
 import select
 import signal
@@ -94,7 +93,7 @@ def hidden(environ: "dict[str, str]") -> "list[bytes]":
     found = []
     for value in values:
         if len(value) >= 4:  # shorter ones would black out ordinary text
-            plain = base64.b64encode(value).rstrip(b"=")
+            plain = binascii.b2a_base64(value).rstrip(b"=\n")
             found += [value, plain, plain.translate(bytes.maketrans(b"+/", b"-_"))]
     return sorted(set(found), key=len, reverse=True)
 
@@ -187,6 +186,8 @@ def record(folder: str, status: int, asked: bool, oom: bool) -> None:
         "finished_at": time.time(),
         "oom": oom,
     }
+    import json  # noqa: PLC0415  not before the engine's start
+
     draft = os.path.join(folder, f"exit.{os.getpid()}")
     with open(draft, "w", encoding="utf-8") as file:
         json.dump(fate, file)

@@ -1,6 +1,7 @@
 """Runtimes by behaviour, for tests and benchmarks: each does one thing that a real place may do."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -76,6 +77,17 @@ class InstantRuntime:
         if owner is None:
             return dict(self.instances)
         return {name: self.instances[name] for name in self._owned.get(owner, ())}
+
+    def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:
+        known = {name for name, one in seen.items() if one.address or one.phase == Phase.EXITED}
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            now_there = self.observe(owner)
+            if any(
+                one.address or one.phase == Phase.EXITED for name, one in now_there.items() if name not in known
+            ):
+                return
+            time.sleep(0.005)
 
     def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
         lines = self.lines.get(name, [])

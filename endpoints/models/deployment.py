@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
@@ -30,6 +30,35 @@ class PhaseKind(models.TextChoices):
     LOADING = "loading", "Model loading"
     HEALTH = "health", "Health check"
     READY = "ready", "Ready"
+
+    @property
+    def deadline(self) -> timedelta:
+        """How long it may take. Loading gets more for a large model: see `endpoints.planner.limits`."""
+        return DEADLINES[self]
+
+    @property
+    def doing(self) -> str:
+        """What is said while it is under way."""
+        return DOING[self]
+
+
+DEADLINES = {
+    PhaseKind.VALIDATION: timedelta(seconds=120),
+    PhaseKind.BUILD: timedelta(minutes=10),
+    PhaseKind.ALLOCATION: timedelta(minutes=3),
+    PhaseKind.LOADING: timedelta(minutes=10),
+    PhaseKind.HEALTH: timedelta(seconds=120),
+    PhaseKind.READY: timedelta(minutes=20),
+}
+DOING = {
+    PhaseKind.VALIDATION: "Validating configuration…",
+    PhaseKind.BUILD: "Building container…",
+    PhaseKind.ALLOCATION: "Allocating resources…",
+    PhaseKind.LOADING: "Loading model…",
+    PhaseKind.HEALTH: "Running health checks…",
+    PhaseKind.READY: "Bringing all instances into service…",
+}
+MESSAGE_LEASE = timedelta(seconds=5)  # how long a message to a slow worker may be on its way
 
 
 class PhaseState(models.TextChoices):
@@ -110,6 +139,21 @@ class Phase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} of {self.deployment_id}"
+
+    @classmethod
+    def first_of(cls, deployment: Deployment, at: datetime) -> Phase:
+        """The first phase, begun already: a message to its worker goes out with the wish itself."""
+        kind = PhaseKind.VALIDATION
+        return cls(
+            deployment=deployment,
+            kind=kind,
+            position=0,
+            state=PhaseState.RUNNING,
+            started_at=at,
+            deadline=at + kind.deadline,
+            message=kind.doing,
+            lease_until=at + MESSAGE_LEASE,
+        )
 
     def end(self, state: PhaseState, *, at: datetime, reason: str = "", message: str = "", **more: Any) -> bool:
         """Close the phase if it is running; True if this call closed it."""

@@ -300,10 +300,12 @@ class Endpoint(models.Model):
             created_by=actor["actor"],
             created_by_key=actor["actor_key"],
         )
+        later = list(PhaseKind)[1:]
         Phase.objects.bulk_create(
-            Phase(deployment=deployment, kind=kind, position=position)
-            for position, kind in enumerate(PhaseKind.values)
+            [Phase.first_of(deployment, at)]
+            + [Phase(deployment=deployment, kind=kind, position=nth) for nth, kind in enumerate(later, 1)]
         )
+        transaction.on_commit(lambda: bell.send("endpoints.validate", deployment.pk, queue="slow"))
         self.record("deployment.started", by=by, at=at, message=f"Deployment of revision {revision.number} began.")
         self._ring()
         return deployment

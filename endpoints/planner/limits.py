@@ -6,15 +6,6 @@ from datetime import timedelta
 
 from endpoints.models.deployment import PhaseKind
 
-# How long a phase may take. Loading grows with the model: see `loading_deadline`.
-DEADLINES = {
-    PhaseKind.VALIDATION: timedelta(seconds=120),
-    PhaseKind.BUILD: timedelta(minutes=10),
-    PhaseKind.ALLOCATION: timedelta(minutes=3),
-    PhaseKind.LOADING: timedelta(minutes=10),
-    PhaseKind.HEALTH: timedelta(seconds=120),
-    PhaseKind.READY: timedelta(minutes=20),
-}
 SLOWEST_LINK = 5 * 1024**2  # bytes a second that a model must come in with at the least
 
 CRASH_WINDOW = timedelta(minutes=10)
@@ -28,31 +19,26 @@ SHORT_AFTER = timedelta(seconds=30)  # without room for all that are wanted, a d
 DRAIN_GRACE = timedelta(seconds=3)  # until every gateway knows and has said what it still carries
 DRAIN_DEADLINE = timedelta(seconds=60)
 DELETE_DEADLINE = timedelta(seconds=10)
-MESSAGE_LEASE = timedelta(seconds=5)  # how long a message to a slow worker may be on its way
 SURGE = 1
 
 CALM = timedelta(seconds=1)  # pace while something drains or waits
 YOUNG = timedelta(seconds=30)
 BRISK = timedelta(milliseconds=250)  # pace while something young is under way: a ring or a first answer is quicker
-NEWBORN = timedelta(seconds=3)
-QUICK = timedelta(milliseconds=40)  # pace until a newborn instance has its address, which rings nobody
 
 
 def loading_deadline(model_bytes: int) -> timedelta:
     """Ten minutes, and what the bytes need on a slow link."""
-    return DEADLINES[PhaseKind.LOADING] + timedelta(seconds=model_bytes / SLOWEST_LINK)
+    return PhaseKind.LOADING.deadline + timedelta(seconds=model_bytes / SLOWEST_LINK)
 
 
 def start_deadline(model_bytes: int) -> timedelta:
     """How long an instance may take from its start until it serves."""
-    return loading_deadline(model_bytes) + DEADLINES[PhaseKind.HEALTH]
+    return loading_deadline(model_bytes) + PhaseKind.HEALTH.deadline
 
 
-def pace(age: timedelta, *, quick: bool = False) -> timedelta:
+def pace(age: timedelta) -> timedelta:
     """How soon to look again at something that began this long ago."""
-    if age > YOUNG:
-        return CALM
-    return QUICK if quick and age < NEWBORN else BRISK
+    return CALM if age > YOUNG else BRISK
 
 
 def back_off(failures: int) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from endpoints.models.deployment import MESSAGE_LEASE
 from endpoints.models.event import Severity
 from endpoints.planner import limits
 from endpoints.planner.facts import (
@@ -21,14 +22,6 @@ from endpoints.planner.facts import (
 )
 from endpoints.planner.seen import World
 
-MESSAGES = {
-    PhaseKind.VALIDATION: "Validating configuration…",
-    PhaseKind.BUILD: "Building container…",
-    PhaseKind.ALLOCATION: "Allocating resources…",
-    PhaseKind.LOADING: "Loading model…",
-    PhaseKind.HEALTH: "Running health checks…",
-    PhaseKind.READY: "Bringing all instances into service…",
-}
 SLOW = {PhaseKind.VALIDATION: "endpoints.validate", PhaseKind.LOADING: "endpoints.fetch"}
 Ended = tuple[datetime, str] | None  # when a phase ended and what to say of it; None: it goes on
 
@@ -156,7 +149,7 @@ class Advance:
     # ── deadlines, crashes, ends ──────────────────────────────────────────────────────────────────
     def begin(self, phase: PhaseFacts) -> datetime:
         """A phase begins when the one before it ended, which may be a little before this look."""
-        revision, allowed = self.deployment.revision, limits.DEADLINES[PhaseKind(phase.kind)]
+        revision, allowed = self.deployment.revision, PhaseKind(phase.kind).deadline
         began = self.earlier_ended or self.at
         if phase.kind == PhaseKind.LOADING:
             allowed = limits.loading_deadline(revision.model_bytes)
@@ -167,7 +160,7 @@ class Advance:
             state=PhaseState.RUNNING,
             started_at=began,
             deadline=began + allowed,
-            message=MESSAGES[PhaseKind(phase.kind)],
+            message=PhaseKind(phase.kind).doing,
         )
         return began
 
@@ -191,7 +184,7 @@ class Advance:
             return False
         name = PhaseKind(phase.kind).label
         said = str(self.plan.phases.get(phase.kind, {}).get("message", phase.message))
-        said = "" if said == MESSAGES[PhaseKind(phase.kind)] else said
+        said = "" if said == PhaseKind(phase.kind).doing else said
         seconds = (phase.deadline - started).total_seconds()
         reason = f"{name.title().replace(' ', '')}Timeout"
         self.fail(phase, reason, f"{name} was not done within {seconds:.0f} s. {said}".strip())
@@ -237,5 +230,5 @@ class Advance:
         phase = self.deployment.phase(kind)
         if phase.lease_until and phase.lease_until > self.at:
             return
-        self.plan.phases.setdefault(kind, {})["lease_until"] = self.at + limits.MESSAGE_LEASE
+        self.plan.phases.setdefault(kind, {})["lease_until"] = self.at + MESSAGE_LEASE
         self.plan.actions.append(Queue(SLOW[kind], self.deployment.id))

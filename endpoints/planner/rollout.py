@@ -64,11 +64,10 @@ def steer(facts: EndpointFacts, aim: Aim, world: World, at: datetime, plan: Plan
     if going or drained:
         plan.look_again(at + limits.CALM)
     if starts:
-        plan.look_again(at + limits.QUICK)
+        plan.look_again(at + limits.BRISK)
     for one in staying:
         if one.state in BEFORE_READY and one not in drained:
-            quick = one.state == InstanceState.STARTING
-            plan.look_again(at + limits.pace(at - one.started_at, quick=quick))
+            plan.look_again(at + limits.pace(at - one.started_at))
 
 
 def needs_room(facts: EndpointFacts, observed: Mapping[str, Observed]) -> bool:

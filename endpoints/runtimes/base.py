@@ -148,6 +148,12 @@ class Runtime(Protocol):
         the answer. An outage raises Unavailable; it never answers with fewer instances than there are.
         """
 
+    def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:
+        """Return once an instance of this owner has its address or its end, and `seen` doesn't know of it yet.
+
+        A doorbell, not a fact: after `seconds` it returns in any case, during an outage too, and never raises.
+        """
+
     def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
         """At most `limit` lines with an offset above `after`, oldest first; the last -n lines for `after=-n`.
 

@@ -81,6 +81,10 @@ class Folder:
         found = _read(self.path / "exit.json")
         return Fate(**found) if found else None
 
+    def settled(self) -> bool:
+        """Whether it has an address or an end."""
+        return self.address_file.exists() or (self.path / "exit.json").exists()
+
     def settle(self, fate: Fate) -> None:
         """Write down an end that the supervisor could not."""
         _write(self.path / "exit.json", json.dumps(asdict(fate)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ class Steering:
             self.turn(seconds=2)
         raise AssertionError(f"{endpoint.status}, not {status}: {[str(e) for e in endpoint.events.all()[:5]]}")
 
-    def _rest(self, endpoint_id: int, loading: Sequence[str], seconds: float) -> None:
+    def _rest(self, turn: controller.Turn, seconds: float) -> None:
         self.turn(seconds=seconds)
 
     def _send(self, task: str, *arguments: Any, **options: Any) -> bool:

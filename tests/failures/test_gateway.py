@@ -7,7 +7,7 @@ import pytest
 from tests.failures.hurt import Hurt
 from tests.wait import until
 
-pytestmark = [pytest.mark.failure, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 
 def test_a_killed_gateway_has_counted_exactly_what_it_answered(hurt: Hurt) -> None:

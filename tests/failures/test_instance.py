@@ -10,7 +10,7 @@ from tests.failures.hurt import MAIN, Hurt
 from tests.failures.traffic import at_the_moment
 from tests.wait import until
 
-pytestmark = [pytest.mark.failure, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 
 def test_a_killed_instance_is_replaced_and_only_its_own_requests_fail(hurt: Hurt) -> None:

@@ -11,7 +11,7 @@ from tests.failures.listener import Listener
 from tests.failures.traffic import Traffic, at_the_moment
 from tests.wait import until
 
-pytestmark = [pytest.mark.failure, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 AWAY = 20.0  # seconds
 TRUE_AGAIN = 10.0  # seconds after which status, pages and instances are right again

@@ -9,7 +9,7 @@ from tests.failures.hurt import MAIN, Hurt
 from tests.failures.traffic import ASK
 from tests.wait import until
 
-pytestmark = [pytest.mark.failure, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 
 def engines(hurt: Hurt) -> dict[str, tuple[int, ...]]:

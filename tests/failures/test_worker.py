@@ -18,7 +18,7 @@ from tests.failures.hurt import Hurt
 from tests.hub import Fault
 from tests.wait import until
 
-pytestmark = [pytest.mark.failure, pytest.mark.model]
+pytestmark = pytest.mark.model
 
 HUB_MODEL = {"kind": "huggingface", "model_id": REPOSITORY, "file": FILE}
 LONG = {"messages": [{"role": "user", "content": "Tell a very long story."}], "max_tokens": 300}

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from endpoints.models.deployment import PhaseKind
+from endpoints.models.deployment import MESSAGE_LEASE, PhaseKind
 from endpoints.planner import limits
 from tests.endpoints.planner.world import World
 
@@ -54,7 +54,7 @@ def test_a_lost_message_to_a_slow_worker_is_sent_again(world: World) -> None:
     world.queued.clear()
     world.step(1)
     assert world.queued == []
-    world.step(limits.MESSAGE_LEASE.total_seconds())
+    world.step(MESSAGE_LEASE.total_seconds())
     assert world.queued == ["endpoints.validate"]
 
 

@@ -130,7 +130,7 @@ def test_stop_right_after_start_leaves_nothing_behind(process: ProcessRuntime) -
     process.apply(workload(0))
     for one in settled(process, "exited", 4).values():
         assert one.message == "stopped when asked"
-    assert scan.live(process.data) == {}
+    until(lambda: not scan.live(process.data), what="the supervisors to go, which wrote that down")
 
 
 def test_one_that_ignores_the_stop_is_killed_after_the_grace(new_process: New) -> None:

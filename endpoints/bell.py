@@ -69,26 +69,28 @@ def ring_pages(project_id: int, endpoint_id: int | None, what: Sequence[str]) ->
 def push(project_id: int, endpoint_id: int | None, message: dict[str, object]) -> None:
     """Send one live message to everybody who looks at the project or the endpoint."""
     groups = [project_group(project_id)] + ([endpoint_group(endpoint_id)] if endpoint_id else [])
-    publish([(group, message) for group in groups])
+    publish([(group, live_message(message)) for group in groups])
 
 
-def publish(messages: Sequence[tuple[str, dict[str, Any]]]) -> bool:
-    """Send each message to its group's sockets; False when Valkey is away (pages then ask by themselves).
+def live_message(message: dict[str, Any]) -> dict[str, Any]:
+    """The event that brings a page's socket this message."""
+    return {"type": "live.message", "message": message}
+
+
+def publish(events: Sequence[tuple[str, dict[str, Any]]]) -> bool:
+    """Send each event to its group's sockets; False when Valkey is away (pages then ask by themselves).
 
     The same wire form as the channel layer's own `group_send`, which needs an event loop and, from a
     worker's thread, a new connection for every call.
     """
     layer: Any = get_channel_layer()
-    if not messages or layer is None:
+    if not events or layer is None:
         return True
     config: Any = settings.CHANNEL_LAYERS["default"]["CONFIG"]
     try:
         pipe = valkey().pipeline(transaction=False)
-        for group, message in messages:
-            pipe.publish(
-                f"{config['prefix']}__group__{group}",
-                layer.serialize({"type": "live.message", "message": message}),
-            )
+        for group, event in events:
+            pipe.publish(f"{config['prefix']}__group__{group}", layer.serialize(event))
         pipe.execute()
     except (redis.RedisError, OSError) as problem:
         log.warning("Pages were not rung: %s", problem)

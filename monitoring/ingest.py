@@ -22,7 +22,7 @@ from endpoints.models import Instance, Region, Secret
 from endpoints.models.secret import Undecryptable
 from endpoints.runtimes.base import LogLine as Written
 from endpoints.runtimes.base import Unavailable
-from monitoring import logs, push, redact
+from monitoring import logs, redact
 from monitoring.models import LogLine
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ def _follow(instance: Instance, runtime: Source, secrets: Sequence[str], *, at: 
             break
         rows = rows_of(instance, written, sequence=sequence, offset=offset, secrets=secrets)
         LogLine.objects.bulk_create(rows, ignore_conflicts=True)
-        push.push([(bell.endpoint_group(instance.endpoint_id), message_of(instance.name, rows))])
+        lines = bell.live_message(message_of(instance.name, rows))
+        bell.publish([(bell.endpoint_group(instance.endpoint_id), lines)])
         sequence, offset, count = rows[-1].sequence, rows[-1].offset, count + len(rows)
         if len(written) < AT_ONCE:
             break

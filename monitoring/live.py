@@ -84,18 +84,25 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def live_message(self, event: Json) -> None:
         """A message to this socket's group."""
         message = event["message"]
-        if message["type"] == "tick":
-            self.last_tick = time.monotonic()
-            self.outbox.tick(message)
-        elif message["type"] == "doorbell":
+        if message["type"] == "doorbell":
             self.outbox.ring(message["what"])
         elif message["type"] == "log":
             await self.follower.came(message)
 
+    async def live_tick(self, event: Json) -> None:
+        """Numbers for this socket's group; see monitoring.tick."""
+        self.last_tick = time.monotonic()
+        self.outbox.tick(event["text"], charts=event["charts"])
+
     async def _send(self) -> None:
         while True:
             message = await self.outbox.next()
-            await self.send(text_data=json.dumps(message, separators=(",", ":"), allow_nan=False))
+            text = (
+                message
+                if isinstance(message, str)
+                else json.dumps(message, separators=(",", ":"), allow_nan=False)
+            )
+            await self.send(text_data=text)
 
     async def _keep(self, door: Door) -> None:
         """Beats, the mark that somebody looks, and the question whether they still may."""

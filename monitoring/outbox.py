@@ -25,7 +25,7 @@ class Outbox:
         self._rung: list[str] = []
         self._logs: deque[Json] = deque()
         self._lines = 0
-        self._tick: Json | None = None
+        self._tick = self._charts = ""  # encoded already
         self._filled = asyncio.Event()
 
     def answer(self, message: Json) -> None:
@@ -39,12 +39,12 @@ class Outbox:
         self._rung += [name for name in what if name not in self._rung]
         self._filled.set()
 
-    def tick(self, message: Json) -> None:
-        """Only the newest counts, but the points of charts come more rarely and stay with it."""
-        before = (self._tick or {}).get("data", {}).get("charts")
-        if before and "charts" not in message.get("data", {}):
-            message = message | {"data": message["data"] | {"charts": before}}
-        self._tick = message
+    def tick(self, text: str, *, charts: bool = False) -> None:
+        """Only the newest counts, and the newest points of charts, which come more rarely."""
+        if charts:
+            self._charts = text
+        else:
+            self._tick = text
         self._filled.set()
 
     def log(self, message: Json) -> bool:
@@ -61,8 +61,8 @@ class Outbox:
         self._logs.clear()
         self._lines = 0
 
-    async def next(self) -> Json:
-        """The next message: answers first, then doorbells, log lines, numbers."""
+    async def next(self) -> Json | str:
+        """The next message, or its JSON text: answers first, then doorbells, log lines, numbers."""
         while True:
             message = self._take()
             if message is not None:
@@ -70,7 +70,7 @@ class Outbox:
             self._filled.clear()
             await self._filled.wait()
 
-    def _take(self) -> Json | None:
+    def _take(self) -> Json | str | None:
         if self._answers:
             return self._answers.popleft()
         if self._rung:
@@ -80,5 +80,8 @@ class Outbox:
             message = self._logs.popleft()
             self._lines -= len(message["lines"])
             return message
-        message, self._tick = self._tick, None  # type: ignore[assignment]
-        return message
+        if self._charts:
+            text, self._charts = self._charts, ""
+            return text
+        text, self._tick = self._tick, ""
+        return text or None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from accounts.models import Membership, User
 from accounts.roles import Role
 from endpoints import acts, bell
 from endpoints.models import Endpoint
-from monitoring import live, presence
+from monitoring import live, presence, tick
+from monitoring.outbox import Outbox
 from tests import make
 from tests.monitoring import measured
 
@@ -317,6 +320,35 @@ def test_an_open_page_counts_as_looked_at_and_hears_beats(endpoint: Endpoint) ->
     run(scene)
     seen = bell.valkey().zscore(presence.KEY, bell.endpoint_group(endpoint.pk))
     assert seen is not None
+
+
+def test_an_open_page_gets_its_numbers_and_the_points_of_its_charts(endpoint: Endpoint) -> None:
+    alice = cookie_of(make.user("alice"))
+    at = datetime(2026, 11, 25, 12, 0, 5, tzinfo=UTC)
+
+    async def scene() -> None:
+        async with listening(path_of(endpoint), alice) as one:
+            await hear(one, "beat")
+            presence.mark(bell.valkey(), bell.endpoint_group(endpoint.pk), at=at.timestamp())
+            assert await database_sync_to_async(tick.tick)(at=at) >= 1
+            first, second = await hear(one, "tick"), await hear(one, "tick")
+            assert first["at"] == second["at"] == at.isoformat()
+            assert {*first["data"], *second["data"]} >= {"status", "tiles", "instances", "charts"}
+
+    run(scene)
+
+
+def test_who_reads_slowly_gets_the_newest_numbers_and_the_newest_points() -> None:
+    async def scene() -> None:
+        box = Outbox()
+        for number in range(4):
+            box.tick(f"numbers {number}")
+            box.tick(f"points {number}", charts=True)
+        assert [await box.next(), await box.next()] == ["points 3", "numbers 3"]
+        box.tick("numbers 4")
+        assert await box.next() == "numbers 4"
+
+    asyncio.run(scene())
 
 
 def seqs(message: Json) -> list[int | str]:

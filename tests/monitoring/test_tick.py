@@ -122,6 +122,18 @@ def test_nobody_looking_means_no_work(
         assert tick.tick(at=AT) == 0
 
 
+def test_a_tick_is_encoded_once_and_its_points_travel_apart(endpoint: Endpoint) -> None:
+    watched = Watched(frozenset({endpoint.pk}), frozenset())
+    ((_, message),) = tick.messages_for(watched, at=AT)
+    numbers, points = tick.events_of(message)
+    assert (numbers["charts"], points["charts"]) == (False, True)
+    said, drawn = json.loads(numbers["text"]), json.loads(points["text"])
+    assert said["at"] == drawn["at"] == AT.isoformat()
+    assert "charts" not in said["data"]
+    assert set(drawn["data"]) == {"charts"}
+    assert said["data"] | drawn["data"] == message["data"]
+
+
 def test_looking_lapses_when_nobody_renews_it(endpoint: Endpoint) -> None:
     valkey, now = bell.valkey(), AT.timestamp()
     presence.mark(valkey, bell.endpoint_group(endpoint.pk), at=now)

@@ -1,13 +1,13 @@
-"""uvicorn on uvloop, set up for this: own logs, no banner, writes that leave at once, and a drain."""
+"""The gateway's socket and its life: accept, look after quiet connections, drain, end."""
 
 import asyncio
+import contextlib
 import logging
+import signal
 from collections.abc import Sequence
-from typing import Any
+from email.utils import formatdate
 
-import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.app import App
 from gateway.balance import Balancer
@@ -15,35 +15,80 @@ from gateway.client import Limits
 from gateway.contract import Store
 from gateway.core import Gateway
 from gateway.cors import Cors
-from gateway.keeper import Keeper
+from gateway.keeper import Keeper, every
+from gateway.line import Line
 from gateway.meter import Meter
 from gateway.upstream import Pool
 
-DRAIN_SECONDS = 30
-KEEP_ALIVE_SECONDS = 75
+log = logging.getLogger("gateway")
+
+DRAIN_SECONDS = 30.0
+CUT_SECONDS = 2.0  # for requests that were cut to let go of what they hold
+BACKLOG = 4096
+LOOK_SECONDS = 1.0
 
 
-class PromptProtocol(HttpToolsProtocol):
-    """Every write goes to the kernel at once: uvloop would else gather them until the loop's next turn, and
-    a kill in between would leave answers counted that nobody got."""
+class Server:
+    """Every connection of one gateway. `date` is the Date header of answers in this second."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.loop = asyncio.get_running_loop()
+        self.lines: set[Line] = set()
+        self.draining = False
+        self.date = b""
+        self.port = 0
+        self._listener: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
 
+    async def start(self, host: str, port: int) -> None:
+        """Begin to read routes, and listen. OSError if the port can't be had."""
+        self._look()
+        self._listener = await self.loop.create_server(lambda: Line(self), host, port, backlog=BACKLOG)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        self.app.keeper.start()
+        self._looking = self.loop.create_task(self._looking_after())
 
-class Server(uvicorn.Server):
-    """Told to end, it drains and ends well; told twice, it ends at once. `/healthz` says so from the start."""
+    async def stop(self, patience: float = DRAIN_SECONDS, hurry: asyncio.Event | None = None) -> None:
+        """Let nobody in, finish what is under way within `patience` seconds (or until `hurry`), cut the rest,
+        write down what was counted."""
+        self.draining = self.app.keeper.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        for line in list(self.lines):
+            if line.call is None:
+                line.close()
+        ends = self.loop.time() + patience
+        while self.lines and self.loop.time() < ends and not (hurry and hurry.is_set()):
+            await asyncio.sleep(0.02)
+        tasks = [line.task for line in self.lines if line.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CUT_SECONDS)
+        for line in list(self.lines):
+            line.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+        await self.app.keeper.stop()
 
-    def __init__(self, config: uvicorn.Config, keeper: Keeper) -> None:
-        super().__init__(config)
-        self.keeper = keeper
+    def failed(self, failure: BaseException) -> None:
+        """A request ended in an error of ours."""
+        log.error("A request failed", exc_info=failure)
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """In place of uvicorn's, which would raise the signal again after the drain: a drain is no failure."""
-        self.keeper.draining = True
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    async def _looking_after(self) -> None:
+        async def look() -> None:
+            self._look()
+
+        await every(LOOK_SECONDS, look)
+
+    def _look(self) -> None:
+        now = self.loop.time()
+        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for line in list(self.lines):
+            line.expire(now)
 
 
 def assemble(meter: Meter, store: Store, limits: Limits | None = None, origins: Sequence[str] = ()) -> App:
@@ -62,30 +107,25 @@ def serve(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
 ) -> None:
-    """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`.
+    """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`, or end at once when
+    told twice. OSError if the port can't be had.
 
     `origins`: URLs whose pages may call from a browser.
     """
 
     async def main() -> None:
-        app = assemble(meter, store, limits, origins)
-        config = uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http=PromptProtocol,
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            log_config=None,
-            backlog=4096,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-        await Server(config, app.keeper).serve()
+        told, hurry = asyncio.Event(), asyncio.Event()
 
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        def tell() -> None:
+            (hurry if told.is_set() else told).set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, tell)
+        server = Server(assemble(meter, store, limits, origins))
+        await server.start(host, port)
+        await told.wait()
+        await server.stop(hurry=hurry)
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

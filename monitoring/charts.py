@@ -39,7 +39,6 @@ def trace(name: str, moments: Sequence[datetime], values: Sequence[float | None]
     """One line. Moments and values belong together by place."""
     return {
         "type": "scatter",
-        "mode": "lines",
         "name": name,
         "x": [moment.isoformat() for moment in moments],
         "y": [finite(value) for value in values],
@@ -93,9 +92,7 @@ def latency(totals: Mapping[datetime, Total], window: Window) -> Chart:
     traces = []
     for series, q in enumerate((50, 95, 99), start=1):
         values = [totals[m].latency_ms(q / 100) if m in totals else None for m in moments]
-        # A lone minute between silent ones has no line to be part of: its marker shows it.
-        dots = {"mode": "lines+markers", "marker": {"size": 4}}
-        traces.append(trace(f"p{q}", moments, values, {"series": series}, customdata=counts, **dots))
+        traces.append(trace(f"p{q}", moments, values, {"series": series}, customdata=counts))
     return Chart(figure(traces, window))
 
 

@@ -47,7 +47,7 @@ class KeyForm(forms.Form):
         label="Last day",
         required=False,
         widget=forms.DateInput(attrs={"type": "date"}),
-        help_text="For “on a day of your choice”: works to the end of that day in your time zone.",
+        help_text="It works to the end of that day in your time zone.",
     )
 
     def __init__(self, *args: Any, may_manage: bool, **kwargs: Any) -> None:

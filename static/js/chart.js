@@ -57,8 +57,14 @@ function dressed({ data, card }) {
     const named = { ...trace, text: texts(trace, card), hovertemplate: `%{text}<extra>${trace.name ?? ""}</extra>` };
     if (trace.type === "bar") return { ...named, textposition: "none", marker: { ...trace.marker, color: shade } };
     const line = { width: 1.75, ...trace.line, color: shade, ...(series > 4 ? { dash: "dash" } : {}) };
-    return { mode: "lines", connectgaps: false, ...named, line, marker: { ...trace.marker, color: shade }, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
+    return { connectgaps: false, ...named, mode: "lines+markers", line, marker: { color: shade, size: dots(trace.y) }, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
   });
+}
+
+// A lone number between two gaps has no line to be seen by: it gets a dot.
+function dots(values) {
+  const known = (place) => values[place] !== null && values[place] !== undefined;
+  return values.map((_, place) => (known(place) && !known(place - 1) && !known(place + 1) ? 5 : 0));
 }
 
 function texts(trace, card) {

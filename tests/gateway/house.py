@@ -9,14 +9,13 @@ from typing import Any
 
 import httpx
 import orjson
-import uvicorn
 
 from gateway.app import App
 from gateway.client import Limits
 from gateway.contract import Away
 from gateway.meter import Meter
 from gateway.routes import Key, Route, RouteTable, Upstream, digest
-from gateway.server import PromptProtocol, assemble
+from gateway.server import Server, assemble
 from gateway.totals import Record, Rows, Total
 from tests.gateway.engine import Engine
 
@@ -114,21 +113,10 @@ async def house(
     meter = Meter.open(folder)
     app = assemble(meter, store, limits)
     records = spied(meter)
-    config = uvicorn.Config(
-        app,
-        port=0,
-        http=PromptProtocol,
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_config=None,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve())
-    await until(lambda: server.started and app.keeper.routes.last is not None, "the gateway to start")
-    port = server.servers[0].sockets[0].getsockname()[1]
+    server = Server(app)
+    await server.start("127.0.0.1", 0)
+    await until(lambda: app.keeper.routes.last is not None, "the gateway to start")
+    port = server.port
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(
@@ -136,8 +124,7 @@ async def house(
         ) as call:
             yield House(app, store, call, url, port, records)
     finally:
-        server.should_exit = True
-        await task
+        await server.stop(patience=1)
 
 
 def spied(meter: Meter) -> list[Record]:

@@ -54,7 +54,7 @@ async def watch(port: int, pid: int, path: str, cookie: str, viewers: int) -> Me
         async def listen(number: int) -> None:
             while True:
                 message = await sockets[number].hear()
-                if message["type"] == "tick":
+                if message["type"] == "tick" and "charts" not in message["data"]:
                     came.setdefault(message["at"], []).append(time.time())
 
         listening = [asyncio.create_task(listen(number)) for number in range(viewers)]

@@ -26,7 +26,12 @@ def main() -> int:
     except OSError as problem:
         print(f"The gateway can't write its spool under {folder}: {problem.strerror}.", file=sys.stderr)  # noqa: T201
         return 2
-    serve(meter, DatabaseStore(), host=host, port=int(port), origins=[settings.CONSOLE_URL])
+    try:
+        serve(meter, DatabaseStore(), host=host, port=int(port), origins=[settings.CONSOLE_URL])
+    except OSError as problem:
+        taken = f"The gateway can't listen on {host}:{port}: {problem.strerror}."
+        print(f"{taken} Set GATEWAY_PORT or GATEWAY_HOST to another.", file=sys.stderr)  # noqa: T201
+        return 1
     return 0
 
 

@@ -59,7 +59,7 @@ class Server:
             if line.call is None:
                 line.close()
         ends = self.loop.time() + patience
-        while self.lines and self.loop.time() < ends and not (hurry and hurry.is_set()):
+        while self.lines and self.loop.time() < ends and not (hurry and hurry.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         tasks = [line.task for line in self.lines if line.task is not None]
         for task in tasks:

@@ -52,18 +52,19 @@ class Gateway:
         elif place.rest == HEALTH:
             await tell_health(client, place)
         else:
-            admitted = await self._admit(request, place)
+            admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
+            if isinstance(admitted, Refusal) and admitted.code == UNKNOWN_KEY and self.look_again is not None:
+                admitted = await self._admit_anew(request, place, self.look_again)
             if isinstance(admitted, Refusal):
                 await refuse(client, admitted)
             else:
                 await self._exchange(request, client, admitted)
 
-    async def _admit(self, request: Request, place: Place) -> Admitted | Refusal:
+    async def _admit_anew(
+        self, request: Request, place: Place, look_again: Callable[[], Awaitable[None]]
+    ) -> Admitted | Refusal:
         """An unknown key may have been made since keys were last read, so that is not refused unseen."""
-        found = admit(self.table, place, request.authorization, at=datetime.now(UTC))
-        if self.look_again is None or not isinstance(found, Refusal) or found.code != UNKNOWN_KEY:
-            return found
-        await self.look_again()
+        await look_again()
         place = locate(self.table, request.path, request.host) or place
         return admit(self.table, place, request.authorization, at=datetime.now(UTC))
 

@@ -83,7 +83,8 @@ class Exchange:
             bytes_out=self.bytes_out,
         )
         self.meter.record(record)
-        log.log(logging.DEBUG if status < 400 else logging.INFO, "%s %s", self.request_id, record)
+        if status >= 400:
+            log.info("%s %s", self.request_id, record)
 
     def release(self) -> None:
         """The end of every path: a record if there is none yet, and nothing held.

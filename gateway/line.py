@@ -11,7 +11,9 @@ import re
 import uuid
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
+from itertools import count
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote
 
@@ -33,6 +35,8 @@ NEVER = float("inf")
 DISCARD_BYTES = 64 * 2**20
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+PROCESS = uuid.uuid4().hex[:20]  # begins the ids of requests that came without one
+_numbers = count()
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = (204, 304)
@@ -347,19 +351,18 @@ class Line(asyncio.Protocol):
         if version == "1.1" and b"host" not in headers:
             raise unreadable(400, "invalid_request", "The Host header is missing.")
         try:
-            place = httptools.parse_url(self._url)
+            path, host = target_of(self._url)
         except httptools.HttpParserInvalidURLError:
             raise unreadable(400, "invalid_url", "The request's target is no URL.") from None
-        path = (place.path or b"/").decode("latin-1")
-        host = place.host if place.host is not None else headers.get(b"host", b"")
+        host = headers.get(b"host", b"") if host is None else host
         length = headers.get(b"content-length", b"").decode("latin-1")
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request = Request(
             method=self.parser.get_method().decode("latin-1"),
-            path=unquote(path) if "%" in path else path,
+            path=path,
             host=host.decode("latin-1"),
             authorization=text(headers.get(b"authorization")),
-            request_id=given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+            request_id=given if given and REQUEST_ID.fullmatch(given) else f"{PROCESS}{next(_numbers):012x}",
             content_length=int(length) if length.isdecimal() else None,
             encoding=text(headers.get(b"content-encoding")),
             expects_continue=version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
@@ -441,6 +444,14 @@ class Line(asyncio.Protocol):
             self._refuse(Refusal(408, "request_timeout", f"The head did not arrive within {HEAD_SECONDS:g} s."))
         else:
             self.close()
+
+
+@lru_cache(maxsize=1024)
+def target_of(url: bytes) -> tuple[str, bytes | None]:
+    """Path, and the host of an absolute target, of a request's target; callers ask for few different ones."""
+    place = httptools.parse_url(url)
+    path = (place.path or b"/").decode("latin-1")
+    return unquote(path) if "%" in path else path, place.host
 
 
 def malformed(problem: Exception) -> Refusal:

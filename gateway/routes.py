@@ -47,15 +47,12 @@ class Route:
     aliases: tuple[str, ...] = ()
     capacity_per_instance: int = 0
     context_length: int = 0
+    ready: tuple[Upstream, ...] = field(init=False)
+    models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 
-    @property
-    def ready(self) -> tuple[Upstream, ...]:
-        return tuple(one for one in self.instances if one.ready)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Every name a request may call the model by; the first is the one the engine is told."""
-        return (self.name, *self.aliases)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ready", tuple(one for one in self.instances if one.ready))
+        object.__setattr__(self, "models", (self.name, *self.aliases))
 
 
 @dataclass(frozen=True, slots=True)

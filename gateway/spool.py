@@ -137,8 +137,7 @@ def _held(folder: Path) -> Spool | None:
 
 
 def encode(record: Record) -> bytes:
-    values = [getattr(record, name) for name in Record.__slots__]
-    return orjson.dumps(values) + b"\n"
+    return orjson.dumps([*record]) + b"\n"
 
 
 def decode(line: bytes) -> Record | None:
@@ -147,7 +146,7 @@ def decode(line: bytes) -> Record | None:
         values = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(values, list) or len(values) != len(Record.__slots__):
+    if not isinstance(values, list) or len(values) != len(Record._fields):
         return None
     return Record(*values)
 

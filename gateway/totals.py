@@ -7,6 +7,7 @@ total of its bucket, so writing it again replaces and never adds.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from monitoring.histogram import Histogram
 
@@ -20,8 +21,7 @@ QuarterKey = tuple[int, int, int, str, int]
 """(endpoint, revision, API key, status class, start of the quarter hour in seconds since 1970)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One answered request. `at` is when it ended, in seconds since 1970; durations are in microseconds.
 
     `ttft_us` is None where no token came (and for answers that were no stream).

@@ -76,6 +76,7 @@ class House:
     """What a test speaks to: `call` is a client of the gateway, `records` what was counted."""
 
     app: App
+    server: Server
     store: MemoryStore
     call: httpx.AsyncClient
     url: str
@@ -122,7 +123,7 @@ async def house(
         async with httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=10, trust_env=False
         ) as call:
-            yield House(app, store, call, url, port, records)
+            yield House(app, server, store, call, url, port, records)
     finally:
         await server.stop(patience=1)
 

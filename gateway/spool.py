@@ -1,13 +1,16 @@
 """Answered requests on local disk, so that a killed gateway forgets none.
 
-One folder per source, one living process per folder (a lock file says which). A record is one line, written
-by one `os.write` to a file opened for appending, before the last byte of the answer leaves: a client never
-holds an answer that the next start can't read back. Files ("segments") belong to one quarter hour and one
-process; they go when their quarter is over and all their rows are in the database. The kernel keeps what was
-written when a process is killed; a power cut may cost the seconds since the last database flush.
+One folder per source, one living process per folder (a lock file says which). A record is one line, copied
+into a mapped file before the last byte of the answer leaves: a client never holds an answer that the next
+start can't read back. The file's room on the disk is reserved first, so that a full disk is an error here and
+no signal there. Files ("segments") belong to one quarter hour and one process; they go when their quarter is
+over and all their rows are in the database. The kernel keeps a killed process's mapped pages; a power cut may
+cost the seconds since the last database flush.
 """
 
+import contextlib
 import fcntl
+import mmap
 import os
 import shutil
 import uuid
@@ -19,6 +22,7 @@ import orjson
 from gateway.totals import QUARTER, Record
 
 SUFFIX = ".spool"
+SEGMENT_BYTES = 4 * 2**20  # some 40,000 records
 FLOOR = "floor"
 LOCK = "lock"
 
@@ -33,25 +37,25 @@ class Spool:
         self.failures = 0
         self.problem = ""
         self.floor = _floor(folder)
-        self._file = -1
         self._quarter = 0
-        self._torn = False
+        self._map: mmap.mmap | None = None
+        self._file = -1
+        self._used = 0  # bytes of the segment
 
     def append(self, record: Record) -> None:
         """Write one record. A disk that refuses is counted and remembered, never raised: traffic goes on."""
         line = encode(record)
-        try:
-            if self._quarter != quarter_of(record.at):
+        used = self._used + len(line)
+        if self._map is None or used > SEGMENT_BYTES or self._quarter != quarter_of(record.at):
+            try:
                 self._open(quarter_of(record.at))
-            data = b"\n" + line if self._torn else line
-            self._torn = os.write(self._file, data) != len(data)
-        except OSError as refused:
-            self.failed(refused.strerror or str(refused))
-        else:
-            if self._torn:
-                self.failed("the disk took only a part of a record")
-            else:
-                self.problem = ""
+            except OSError as refused:
+                self.failed(refused.strerror or str(refused))
+                return
+            used = len(line)
+        self._map[self._used : used] = line  # type: ignore[index]  # opened above
+        self._used = used
+        self.problem = ""
 
     def failed(self, why: str) -> None:
         self.failures += 1
@@ -63,7 +67,7 @@ class Spool:
             if segment_quarter(path) < self.floor:
                 path.unlink()
                 continue
-            for line in path.read_bytes().split(b"\n"):
+            for line in path.read_bytes().rstrip(b"\0").split(b"\n"):
                 record = decode(line)
                 if record is not None:
                     yield record
@@ -84,9 +88,8 @@ class Spool:
             path.unlink()
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._quarter = -1, 0
+        self._end_segment()
+        self._quarter = 0
         os.close(self.lock)
 
     def destroy(self) -> None:
@@ -95,11 +98,35 @@ class Spool:
         self.close()
 
     def _open(self, quarter: int) -> None:
+        """A fresh segment with room of its own. OSError if the disk has none; what was open is closed then."""
+        self._end_segment()
         path = self.folder / f"{quarter}-{uuid.uuid4().hex[:8]}{SUFFIX}"
-        fresh = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if self._file >= 0:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            reserve(file, SEGMENT_BYTES)
+            self._map = mmap.mmap(file, SEGMENT_BYTES)
+        except OSError:
+            os.close(file)
+            path.unlink()
+            raise
+        self._file, self._quarter = file, quarter
+
+    def _end_segment(self) -> None:
+        """Let go of the open segment and of the room that it did not use."""
+        if self._map is not None:
+            self._map.close()
+            with contextlib.suppress(OSError):  # then it keeps its zeros, which replay passes over
+                os.ftruncate(self._file, self._used)
             os.close(self._file)
-        self._file, self._quarter, self._torn = fresh, quarter, False
+        self._map, self._file, self._used = None, -1, 0
+
+
+def reserve(file: int, size: int) -> None:
+    """Have the disk promise this room; OSError if it can't."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.write(file, bytes(size))
 
 
 def claim(root: Path) -> tuple[Spool, list[Spool]]:

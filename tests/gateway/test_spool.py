@@ -1,7 +1,6 @@
 """The spool: what was answered is there after any end, once, and goes only when the database has it."""
 
 import errno
-import os
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +53,25 @@ def test_the_next_start_finds_what_the_last_answered_under_the_same_source(tmp_p
 def test_a_record_is_on_disk_when_record_returns(tmp_path: Path) -> None:
     one = meter(tmp_path)
     one.record(record())
-    assert [decode(path.read_bytes().rstrip()) for path in segments(one.spool)] == [record()]
+    assert list(one.spool.replay()) == [record()]
     one.close()
+
+
+def test_more_than_a_segment_holds_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.spool.SEGMENT_BYTES", 4096)
+    one = meter(tmp_path)
+    for number in range(300):
+        one.record(record(prompt_tokens=number))
+    assert len(segments(one.spool)) > 3
+    assert sorted(each.prompt_tokens for each in one.spool.replay()) == list(range(300))
+    one.close()
+
+
+def test_room_that_was_reserved_and_not_used_is_given_back(tmp_path: Path) -> None:
+    one = meter(tmp_path)
+    one.record(record())
+    one.close()
+    assert [path.stat().st_size for path in segments(one.spool)] == [len(encode(record()))]
 
 
 def test_a_torn_last_line_costs_only_itself(tmp_path: Path) -> None:
@@ -158,37 +174,35 @@ def test_what_an_ended_one_left_stays_until_it_is_written(tmp_path: Path) -> Non
 
 def test_a_full_disk_is_counted_and_said_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = meter(tmp_path)
-    one.record(record())
     with monkeypatch.context() as full:
 
         def refuse(*_: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        full.setattr(os, "write", refuse)
+        full.setattr("gateway.spool.reserve", refuse)
         one.record(record())
+    assert segments(one.spool) == []
     assert (one.spool.failures, one.spool.problem) == (1, "No space left on device")
-    assert [total.requests for total in one.totals.minutes.values()] == [2]
+    assert [total.requests for total in one.totals.minutes.values()] == [1]
     one.record(record())
     assert (one.spool.failures, one.spool.problem) == (1, "")
     one.close()
     again = meter(tmp_path)
-    assert again.replayed == 2
+    assert again.replayed == 1
     again.close()
 
 
-def test_a_half_written_record_does_not_spoil_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_a_kill_cut_in_two_costs_only_itself(tmp_path: Path) -> None:
     one = meter(tmp_path)
     one.record(record())
-    whole = os.write
-    with monkeypatch.context() as nearly:
-        nearly.setattr(os, "write", lambda file, data: whole(file, data[:10]))
-        one.record(record())
-    assert one.spool.failures == 1
-    one.record(record())
+    one.record(record(prompt_tokens=7))
+    [path] = segments(one.spool)
+    left = path.read_bytes()  # as a killed process leaves it: its reserved room is still there
+    assert len(left) > 4096
+    half = len(encode(record(prompt_tokens=7))) // 2
+    path.write_bytes(left.rstrip(b"\0")[:-half] + bytes(1000))
+    assert [each.prompt_tokens for each in one.spool.replay()] == [0]
     one.close()
-    again = meter(tmp_path)
-    assert again.replayed == 2
-    again.close()
 
 
 def test_a_folder_that_is_no_source_disturbs_nobody(tmp_path: Path) -> None:

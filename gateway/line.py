@@ -40,6 +40,8 @@ _numbers = count()
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = (204, 304)
+SINGLE = (b"host", b"transfer-encoding", b"authorization")  # of two, another reader might take the other
+LONG_TARGET = 256
 
 
 class Unreadable(Exception):
@@ -301,9 +303,15 @@ class Line(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.arriving is not None:
+            return  # a trailer, which nothing here needs
         name = name.lower()
-        if name == b"host" and name in self._headers:
-            raise unreadable(400, "invalid_request", "There is more than one Host header.")
+        if name in self._headers:
+            if name in SINGLE:
+                what = f"There is more than one {name.decode().title()} header."
+                raise unreadable(400, "invalid_request", what)
+            if name == b"connection":
+                value = self._headers[name] + b"," + value
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -326,19 +334,27 @@ class Line(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         """Parse. A wish to change the protocol is passed over, as HTTP allows: the same request is fed again
         without it, because the parser leaves the body of such a request unread."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as wish:
-            method = self.parser.get_method()
-            if method == b"CONNECT":
-                raise unreadable(405, "method_not_allowed", "CONNECT is not served here.") from None
-            kept = {
-                k: v for k, v in self._headers.items() if k not in (b"upgrade", b"connection", b"http2-settings")
-            }
-            lines = b"".join(b"%b: %b\r\n" % header for header in kept.items())
-            head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self._url, lines)
-            self.parser = httptools.HttpRequestParser(self)
-            self._feed(head + data[wish.args[0] :])
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                data = self._without_wish() + data[wish.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+            else:
+                break
+
+    def _without_wish(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise unreadable(405, "method_not_allowed", "CONNECT is not served here.")
+        kept = {k: v for k, v in self._headers.items() if k not in (b"upgrade", b"http2-settings")}
+        kept[b"connection"] = b",".join(
+            token
+            for token in kept[b"connection"].split(b",")
+            if token.strip().lower() in (b"close", b"keep-alive")
+        )
+        lines = b"".join(b"%b: %b\r\n" % header for header in kept.items())
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, lines)
 
     def _called(self) -> Call:
         """The request whose head is whole. Raises Unreadable."""
@@ -446,12 +462,18 @@ class Line(asyncio.Protocol):
             self.close()
 
 
-@lru_cache(maxsize=1024)
 def target_of(url: bytes) -> tuple[str, bytes | None]:
-    """Path, and the host of an absolute target, of a request's target; callers ask for few different ones."""
+    """Path, and the host of an absolute target, of a request's target. Raises HttpParserInvalidURLError."""
+    return _read_target(url) if len(url) > LONG_TARGET else _known_target(url)
+
+
+def _read_target(url: bytes) -> tuple[str, bytes | None]:
     place = httptools.parse_url(url)
     path = (place.path or b"/").decode("latin-1")
     return unquote(path) if "%" in path else path, place.host
+
+
+_known_target = lru_cache(maxsize=1024)(_read_target)  # callers ask for few different ones
 
 
 def malformed(problem: Exception) -> Refusal:

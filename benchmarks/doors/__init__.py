@@ -1,0 +1,1 @@
+"""The parts of the gateway benchmark: what is measured, what measures it, and how the numbers are told."""

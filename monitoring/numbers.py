@@ -127,7 +127,7 @@ def _rate(facts: Facts) -> Tile:
     room = facts.ready * facts.target_concurrency
     return Tile(
         "rps",
-        "Requests per second",
+        "Requests/s",
         facts.now.per_second if facts.gateways else None,
         "number",
         tone=load_tone(facts.in_flight, room) if facts.gateways else None,

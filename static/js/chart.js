@@ -3,6 +3,13 @@
 import { format } from "./format.js";
 
 const charts = new Map(); // plot element → chart
+const [SECOND, MINUTE, DAY] = [1000, 60000, 86400000];
+const TICKS = [
+  { dtickrange: [null, SECOND], value: "%H:%M:%S.%L" },
+  { dtickrange: [SECOND, MINUTE], value: "%H:%M:%S" },
+  { dtickrange: [MINUTE, DAY], value: "%H:%M" },
+  { dtickrange: [DAY, null], value: "%-d %b" },
+];
 const probe = document.createElement("span");
 
 // A custom property as a colour that Plotly can read: light-dark() resolved for the theme in force.
@@ -56,6 +63,7 @@ function dressed({ data, card }) {
     const shade = colour(trace.meta?.tone ?? `series-${series}`);
     const named = { ...trace, text: texts(trace, card), hovertemplate: `%{text}<extra>${trace.name ?? ""}</extra>` };
     if (trace.type === "bar") return { ...named, textposition: "none", marker: { ...trace.marker, color: shade } };
+    if (trace.stackgroup) return { ...named, mode: "lines", line: { width: 0, color: shade }, fillcolor: shade }; // an edge would draw even nothing
     const line = { width: 1.75, ...trace.line, color: shade, ...(series > 4 ? { dash: "dash" } : {}) };
     return { connectgaps: false, ...named, mode: "lines+markers", line, marker: { color: shade, size: dots(trace.y) }, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
   });
@@ -86,7 +94,7 @@ function arranged(chart) {
     font, showlegend: false, hovermode: "x unified", dragmode: "zoom", uirevision: "kept", bargap: 0.15, barcornerradius: 0,
     hoverlabel: { bgcolor: colour("surface-2"), bordercolor: colour("border-strong"), font: { ...font, color: colour("text-1"), size: 12 } },
     ...rest,
-    xaxis: { type: "date", showgrid: false, showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: text, spikesnap: "cursor", fixedrange: false, nticks: 6, ...axis, ...xaxis },
+    xaxis: { type: "date", showgrid: false, showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: text, spikesnap: "cursor", fixedrange: false, nticks: 6, tickformatstops: TICKS, hoverformat: "%-d %b %Y, %H:%M:%S", ...axis, ...xaxis },
     yaxis: { rangemode: "tozero", nticks: 5, fixedrange: true, ...axis, ...yaxis },
   };
 }

@@ -31,6 +31,7 @@ HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 20.0  # from the first byte of a head to its end
 IDLE_SECONDS = 75.0  # between two requests
 LINGER_SECONDS = 5.0  # for the rest of a body that an early answer left unread
+STALL_SECONDS = 60.0  # for a caller to take what is written, before it is cut off
 NEVER = float("inf")
 DISCARD_BYTES = 64 * 2**20
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -72,7 +73,7 @@ class Call:
         self.size = 0  # of it, so far
         self.extra: Headers = ()  # on every answer
         self._parts: list[bytes] = []
-        self._limit: int | None = None
+        self._limit = line.server.app.gateway.limits.body_bytes  # holds before anybody asks for the body, too
         self._arrived: asyncio.Future[None] | None = None
         self._spoiled: Refusal | None = None
         self._gone: Callable[[], None] | None = None
@@ -83,7 +84,7 @@ class Call:
     # ── what the line brings ─────────────────────────────────────────────────────────────────────
     def came(self, data: bytes) -> None:
         self.size += len(data)
-        if self._limit is None or self.size <= self._limit:
+        if self.size <= self._limit:
             self._parts.append(data)
         else:
             self._parts.clear()  # too long: the rest is read and thrown away
@@ -223,13 +224,13 @@ class Line(asyncio.Protocol):
         self.waiting: deque[Call] = deque()  # whose turn has not come
         self.arriving: Call | None = None  # whose body is still coming
         self.broken: Refusal | None = None  # nothing after this can be read
+        self._head_bytes = 0  # that came since the last byte of a body: of a head, of trailers or extensions
         self._drained: asyncio.Future[None] | None = None
         self._new_head()
 
     def _new_head(self) -> None:
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = 0
         self._in_head = False
 
     # ── for the event loop ───────────────────────────────────────────────────────────────────────
@@ -243,12 +244,11 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.lingering or self.broken is not None:
             return
-        if self.arriving is None:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._feed(data)
-            if self._in_head and self._head_bytes > HEAD_BYTES:
-                raise unreadable(431, "headers_too_large", f"The head is larger than {HEAD_BYTES // 1024} KiB.")
+            if self._head_bytes > HEAD_BYTES and (self._in_head or self.arriving is not None):
+                raise too_long()
         except Unreadable as problem:
             self.broken = problem.refusal
         except httptools.HttpParserError as problem:
@@ -288,9 +288,13 @@ class Line(asyncio.Protocol):
             self.transport.write(data)
 
     async def drain(self) -> None:
-        """Return once the caller takes more, or is gone."""
+        """Return once the caller takes more, or is gone. One that takes nothing for too long is cut off."""
         self._drained = self.loop.create_future()
-        await self._drained
+        timer = self.loop.call_later(STALL_SECONDS, self.cut)
+        try:
+            await self._drained
+        finally:
+            timer.cancel()
 
     # ── for the parser ───────────────────────────────────────────────────────────────────────────
     def on_message_begin(self) -> None:
@@ -316,12 +320,15 @@ class Line(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._head_bytes > HEAD_BYTES and self._head_size() > HEAD_BYTES:
+            raise too_long()
         if self.parser.should_upgrade():
             return  # fed again without the wish, see `_feed`
         self.arriving = self._called()
         self.waiting.append(self.arriving)
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
         if self.arriving is not None:
             self.arriving.came(body)
 
@@ -330,6 +337,9 @@ class Line(asyncio.Protocol):
             self.arriving.whole()
             self.arriving = None
         self._head_bytes = 0
+
+    def _head_size(self) -> int:
+        return len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
 
     def _feed(self, data: bytes) -> None:
         """Parse. A wish to change the protocol is passed over, as HTTP allows: the same request is fed again
@@ -415,7 +425,7 @@ class Line(asyncio.Protocol):
             return
         if not call.ended and not call.started:
             self._refuse(Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error"))
-        elif not call.ended or not call.keep:
+        elif not call.ended or not call.keep or (self.server.draining and not self.waiting):
             self._hang_up(call)
         else:
             if self.transport is not None and not self.transport.is_reading():
@@ -449,14 +459,23 @@ class Line(asyncio.Protocol):
                 self.transport.resume_reading()
 
     def close(self) -> None:
+        """Hang up once everything written is taken."""
+        self.deadline = self.loop.time() + STALL_SECONDS
         if self.transport is not None:
             self.transport.close()
+
+    def cut(self) -> None:
+        """Hang up at once."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def expire(self, now: float) -> None:
         """Called now and then: hang up on who has been quiet for too long."""
         if now < self.deadline or self.call is not None:
             return
-        if self._in_head and not self.lingering:
+        if self.transport is not None and self.transport.is_closing():
+            self.cut()  # it does not even take what was written before
+        elif self._in_head and not self.lingering:
             self._refuse(Refusal(408, "request_timeout", f"The head did not arrive within {HEAD_SECONDS:g} s."))
         else:
             self.close()
@@ -474,6 +493,10 @@ def _read_target(url: bytes) -> tuple[str, bytes | None]:
 
 
 _known_target = lru_cache(maxsize=1024)(_read_target)  # callers ask for few different ones
+
+
+def too_long() -> Unreadable:
+    return unreadable(431, "headers_too_large", f"The head is larger than {HEAD_BYTES // 1024} KiB.")
 
 
 def malformed(problem: Exception) -> Refusal:

@@ -74,6 +74,8 @@ class Caller:
 
     async def send(self, data: bytes) -> None:
         """Give it to the kernel; waits while the gateway takes no more. ConnectionError once it hung up."""
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 

@@ -23,10 +23,9 @@ PACE_US = 10_000  # between two events of a stream
 class Load:
     """What one run of the load generator saw. Microseconds; `events` are those of streams."""
 
-    answered: int  # within `seconds`
-    answered_all: int  # and those that were under way at the end
+    answered: int
     events: int
-    seconds: float
+    seconds: float  # from the start to the last answer
     errors: int
     reconnects: int
     p50_us: float  # of whole answers, of a stream's first event

@@ -64,6 +64,9 @@ class Running:
             )
 
     def pids(self) -> list[int]:
+        """It and its children; none once it has ended."""
+        if self.process.poll() is not None:
+            return []
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [self.process.pid, *(child.pid for child in children)]
 

@@ -1,20 +1,19 @@
-"""One door at a time, each in turn, round after round: what it carries, what it adds, what it costs."""
+"""Doors in turn, round after round."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.doors.figures import ASKS, Ask, Figures, Phase, figures
 from benchmarks.doors.installs import Missing
-from benchmarks.doors.native import Load, MockEngine, Tools
+from benchmarks.doors.native import MockEngine, Tools
 from benchmarks.doors.peers import DOORS, Start
 from benchmarks.doors.process import Running, pinned
 
-CONNECTIONS = (1, 16, 64)
-STREAMS = 64
 DIRECT = "direct"
 
 
@@ -33,37 +32,6 @@ FULL = Pace(rounds=3, json=3.0, stream=4.0, events=100, warm=1.0)
 QUICK = Pace(rounds=3, json=0.4, stream=0.7, events=30, warm=0.2)
 
 
-@dataclass(frozen=True)
-class Phase:
-    """One load on one door. CPU seconds of the door, and of engine and load generator together, over `wall`."""
-
-    load: Load
-    cpu: float
-    harness_cpu: float
-    wall: float
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One door in one round. Rates are answers a second; `added` is over asking the engine directly, then."""
-
-    rate_1: float
-    rate_16: float
-    rate_64: float
-    p50_us: float
-    added_p50_us: float
-    p99_64_us: float
-    cpu_request_us: float
-    first_event_p50_ms: float
-    added_first_event_p50_ms: float
-    event_delay_p50_us: float
-    event_delay_p99_us: float
-    cpu_chunk_us: float
-    memory_mb: float
-    core_busy: float  # share of its core that the door used at 64 connections
-    harness_busy: float  # share of the other core that engine and load generator used then
-
-
 @dataclass
 class Door:
     """One thing that is measured, and what was seen of it; `reason` once it can't run."""
@@ -75,6 +43,19 @@ class Door:
     rounds: list[Figures] = field(default_factory=list)
     errors: int = 0
     trouble: str = ""
+
+    def judge(self, phases: Mapping[Ask, Phase], base: Figures | None) -> None:
+        """Take a round's figures, or the reason why there are none."""
+        loads = [phase.load for phase in phases.values()]
+        self.errors += sum(load.errors for load in loads)
+        self.trouble = self.trouble or next((load.trouble.strip() for load in loads if load.errors), "")
+        ended = self.running.ended() if self.running else None
+        if ended is not None:
+            self.reason = ended
+        elif not all(load.answered for load in loads):
+            self.reason = self.trouble or "it answered nothing in time"
+        else:
+            self.rounds.append(figures(phases, self.running.memory_bytes() if self.running else 0, base))
 
 
 @dataclass(frozen=True)
@@ -90,97 +71,65 @@ class Bench:
     @contextmanager
     def opened(self, name: str, folder: Path) -> Iterator[Door]:
         """A door that answers, or one with a reason. It stays open while the others are measured."""
-        running: Running | None = None
+        door = Door(name, Start((), "", 0))
         try:
-            start = DOORS[name](folder, self.engine.port)
-            running = Running(
-                start.command, core=self.door_core, log=folder / "log", folder=folder, environ=start.environ
-            )
-            door = Door(name, start, running)
-            self._wait(door)
-        except Missing as missing:
-            door = Door(name, Start((), "", 0), reason=str(missing))
-        try:
+            self._open(door, folder)
             yield door
         finally:
-            if running is not None:
-                running.stop()
+            if door.running is not None:
+                door.running.stop()
 
     def direct(self) -> Door:
         """The engine itself, as if it were a door."""
         return Door(DIRECT, Start((), "", self.engine.port))
 
     def turn(self, direct: Door, doors: Sequence[Door]) -> None:
-        """One round: the engine itself, then every door that can."""
-        base = self._measure(direct, None)
-        for door in doors:
-            if not door.reason:
-                self._measure(door, base)
+        """One round: load by load, the engine itself and then every door that can. So doors that are compared
+        were measured seconds apart, and a busy moment of the machine is likelier to hit them alike."""
+        able = [direct, *(door for door in doors if not door.reason)]
+        seen: dict[str, dict[Ask, Phase]] = {door.name: {} for door in able}
+        for door in able:
+            self._drive(door, Ask(16), self.pace.warm)
+        for ask in ASKS:
+            for door in able:
+                seen[door.name][ask] = self._drive(door, ask, self.pace.stream if ask.streams else self.pace.json)
+        direct.judge(seen[DIRECT], None)
+        if direct.reason:
+            raise SystemExit(f"The mock engine itself failed: {direct.reason}")
+        for door in able[1:]:
+            door.judge(seen[door.name], direct.rounds[-1])
 
-    def _wait(self, door: Door) -> None:
-        assert door.running is not None
-        ends = time.monotonic() + door.start.patience
+    def _open(self, door: Door, folder: Path) -> None:
+        try:
+            door.start = start = DOORS[door.name](folder, self.engine.port)
+        except Missing as missing:
+            door.reason = str(missing)
+            return
+        door.running = Running(
+            start.command, core=self.door_core, log=folder / "log", folder=folder, environ=start.environ
+        )
+        ends = time.monotonic() + start.patience
         while True:
-            tried = self._drive(door, connections=1, seconds=0.01)
-            if tried.load.answered_all and not tried.load.errors:
+            load = self._drive(door, Ask(1), 0.01).load
+            if load.answered and not load.errors:
                 return
-            why = door.running.ended()
-            if why is not None or time.monotonic() > ends:
-                late = f"no answer within {door.start.patience:g} s ({tried.load.trouble.strip()})"
-                door.running.stop()
-                raise Missing(why or late)
+            if ended := door.running.ended():
+                door.reason = ended
+                return
+            if time.monotonic() > ends:
+                door.reason = f"no answer within {start.patience:g} s ({load.trouble.strip()})"
+                return
             time.sleep(0.1)
 
-    def _drive(self, door: Door, *, connections: int, seconds: float, events: int = 0) -> Phase:
+    def _drive(self, door: Door, ask: Ask, seconds: float) -> Phase:
         start, running = door.start, door.running
+        events = self.pace.events if ask.streams else 0
         began, harness = time.monotonic(), self.engine.cpu_seconds()
         before = running.cpu_seconds() if running else 0.0
         with pinned(self.load_core):
             load = self.tools.drive(
-                start.port, start.path, start.key, connections=connections, seconds=seconds, events=events
+                start.port, start.path, start.key, connections=ask.connections, seconds=seconds, events=events
             )
-        cpu = running.cpu_seconds() - before if running and running.ended() is None else 0.0
+        cpu = running.cpu_seconds() - before if running else 0.0
         harness = self.engine.cpu_seconds() - harness + load.cpu_seconds
         return Phase(load, cpu, harness, time.monotonic() - began)
-
-    def _measure(self, door: Door, base: Figures | None) -> Figures | None:
-        self._drive(door, connections=16, seconds=self.pace.warm)
-        phases = [self._drive(door, connections=many, seconds=self.pace.json) for many in CONNECTIONS]
-        stream = self._drive(door, connections=STREAMS, seconds=self.pace.stream, events=self.pace.events)
-        for phase in (*phases, stream):
-            door.errors += phase.load.errors
-            door.trouble = door.trouble or phase.load.trouble.strip()
-        if door.running and (ended := door.running.ended()):
-            door.reason = ended
-        elif not all(phase.load.answered_all for phase in (*phases, stream)):
-            door.reason = door.trouble or "it answered nothing in time"
-        if door.reason:
-            return None
-        memory = door.running.memory_bytes() if door.running else 0
-        seen = figures(phases, stream, base, memory)
-        door.rounds.append(seen)
-        return seen
-
-
-def figures(phases: Sequence[Phase], stream: Phase, base: Figures | None, memory: int) -> Figures:
-    """From the phases at 1, 16 and 64 connections and the streams; `base` is the engine itself, None for it."""
-    one, _, most = phases
-    rates = [phase.load.answered / phase.load.seconds for phase in phases]
-    first = stream.load.p50_us / 1000
-    return Figures(
-        rate_1=rates[0],
-        rate_16=rates[1],
-        rate_64=rates[2],
-        p50_us=one.load.p50_us,
-        added_p50_us=one.load.p50_us - base.p50_us if base else 0.0,
-        p99_64_us=most.load.p99_us,
-        cpu_request_us=most.cpu / most.load.answered_all * 1e6,
-        first_event_p50_ms=first,
-        added_first_event_p50_ms=first - base.first_event_p50_ms if base else 0.0,
-        event_delay_p50_us=stream.load.delay_p50_us,
-        event_delay_p99_us=stream.load.delay_p99_us,
-        cpu_chunk_us=stream.cpu / stream.load.events * 1e6,
-        memory_mb=memory / 2**20,
-        core_busy=most.cpu / most.wall,
-        harness_busy=most.harness_cpu / most.wall,
-    )

@@ -11,11 +11,9 @@ import re
 import uuid
 from collections import deque
 from collections.abc import Callable
-from functools import lru_cache
 from http import HTTPStatus
 from itertools import count
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote
 
 import httptools
 
@@ -23,6 +21,7 @@ from gateway import errors
 from gateway.admit import Request
 from gateway.client import ClientLeft, Limits
 from gateway.errors import Headers, Refusal
+from gateway.target import Unreadable, malformed, target_of, text, too_long, unreadable
 
 if TYPE_CHECKING:
     from gateway.server import Server
@@ -42,19 +41,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = (204, 304)
 SINGLE = (b"host", b"transfer-encoding", b"authorization")  # of two, another reader might take the other
-LONG_TARGET = 256
-
-
-class Unreadable(Exception):
-    """What came is no request that can be answered as one; the refusal says what is wrong with it."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-def unreadable(status: int, code: str, message: str) -> Unreadable:
-    return Unreadable(Refusal(status, code, message))
 
 
 class Call:
@@ -248,7 +234,7 @@ class Line(asyncio.Protocol):
         try:
             self._feed(data)
             if self._head_bytes > HEAD_BYTES and (self._in_head or self.arriving is not None):
-                raise too_long()
+                raise too_long(HEAD_BYTES)
         except Unreadable as problem:
             self.broken = problem.refusal
         except httptools.HttpParserError as problem:
@@ -321,7 +307,7 @@ class Line(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._head_bytes > HEAD_BYTES and self._head_size() > HEAD_BYTES:
-            raise too_long()
+            raise too_long(HEAD_BYTES)
         if self.parser.should_upgrade():
             return  # fed again without the wish, see `_feed`
         self.arriving = self._called()
@@ -479,29 +465,3 @@ class Line(asyncio.Protocol):
             self._refuse(Refusal(408, "request_timeout", f"The head did not arrive within {HEAD_SECONDS:g} s."))
         else:
             self.close()
-
-
-def target_of(url: bytes) -> tuple[str, bytes | None]:
-    """Path, and the host of an absolute target, of a request's target. Raises HttpParserInvalidURLError."""
-    return _read_target(url) if len(url) > LONG_TARGET else _known_target(url)
-
-
-def _read_target(url: bytes) -> tuple[str, bytes | None]:
-    place = httptools.parse_url(url)
-    path = (place.path or b"/").decode("latin-1")
-    return unquote(path) if "%" in path else path, place.host
-
-
-_known_target = lru_cache(maxsize=1024)(_read_target)  # callers ask for few different ones
-
-
-def too_long() -> Unreadable:
-    return unreadable(431, "headers_too_large", f"The head is larger than {HEAD_BYTES // 1024} KiB.")
-
-
-def malformed(problem: Exception) -> Refusal:
-    return Refusal(400, "invalid_request", f"This is not HTTP as it should be: {problem}.")
-
-
-def text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")

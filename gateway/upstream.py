@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         self.complete = False
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
+        self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
         self._parts: list[bytes] = []
         self._size = 0
         self._paused = False
@@ -128,9 +129,13 @@ class Connection(asyncio.Protocol):
         if not self._expecting:
             self.close()  # an answer to nothing: this connection's order is lost
             return
+        self._unbodied += len(data)
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self.close()
+            return
+        if self._unbodied > HEADER_LIMIT and not self.complete:
             self.close()
             return
         if self._size > HIGH_WATER and not self._paused and self.transport is not None:
@@ -148,6 +153,10 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     # ── for the parser ───────────────────────────────────────────────────────────────────────────
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ValueError("a second answer")  # must not become a part of the first, nor anybody's
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_LIMIT:
@@ -161,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._headers, self._header_bytes = {}, 0
 
     def on_body(self, body: bytes) -> None:
+        self._unbodied = 0
         self._parts.append(body)
         self._size += len(body)
 

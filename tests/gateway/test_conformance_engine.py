@@ -97,6 +97,18 @@ async def test_a_pooled_socket_that_was_closed_meanwhile_is_not_used(tmp_path: P
             assert (engine.connections, len(engine.seen)) == (number, number)
 
 
+async def test_an_engine_that_hangs_up_with_its_last_byte_fails_nobody_in_a_row(tmp_path: Path) -> None:
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(JSON + b"content-length: 2\r\n\r\n{}")
+        writer.write_eof()
+        return False
+
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=HELLO) * 50)  # each is sent on in the moment in which the last was answered
+        assert [(await line.answer()).status for _ in range(50)] == [200] * 50
+        assert len(engine.seen) == 50
+
+
 async def test_a_pooled_socket_that_was_reset_meanwhile_is_not_used(gateway: House, engine: Engine) -> None:
     await still_serves(gateway)
     await engine.stop()  # aborts: a reset, and nothing listens for a moment

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gateway.server import Server
 
 HEAD_BYTES = 64 * 1024
+AHEAD_BYTES = 64 * 1024  # of requests whose turn has not come
 HEAD_SECONDS = 20.0  # from the first byte of a head to its end
 IDLE_SECONDS = 75.0  # between two requests
 LINGER_SECONDS = 5.0  # for the rest of a body that an early answer left unread
@@ -210,6 +211,7 @@ class Line(asyncio.Protocol):
         self.waiting: deque[Call] = deque()  # whose turn has not come
         self.arriving: Call | None = None  # whose body is still coming
         self.broken: Refusal | None = None  # nothing after this can be read
+        self._ahead = 0  # bytes of requests that came before their turn
         self._head_bytes = 0  # that came since the last byte of a body: of a head, of trailers or extensions
         self._drained: asyncio.Future[None] | None = None
         self._new_head()
@@ -245,7 +247,9 @@ class Line(asyncio.Protocol):
         if self.call is None:
             self._next()
         elif self.waiting and self.transport is not None:
-            self.transport.pause_reading()  # until its turn has come
+            self._ahead += len(data)
+            if self._ahead > AHEAD_BYTES:  # not sooner: who does not read sees no hang-up either
+                self.transport.pause_reading()  # until its turn has come
 
     def eof_received(self) -> None:
         """The transport closes, and `connection_lost` follows."""
@@ -414,6 +418,7 @@ class Line(asyncio.Protocol):
         elif not call.ended or not call.keep or (self.server.draining and not self.waiting):
             self._hang_up(call)
         else:
+            self._ahead = 0
             if self.transport is not None and not self.transport.is_reading():
                 self.transport.resume_reading()
             self._next()

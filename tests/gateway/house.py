@@ -125,7 +125,8 @@ async def house(
         ) as call:
             yield House(app, server, store, call, url, port, records)
     finally:
-        await server.stop(patience=1)
+        if not server.draining:  # the test has stopped it itself
+            await server.stop(patience=1)
 
 
 def spied(meter: Meter) -> list[Record]:

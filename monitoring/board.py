@@ -11,6 +11,7 @@ import redis
 from endpoints import bell
 from endpoints.models import Endpoint, Instance
 from endpoints.models.deployment import InstanceState
+from endpoints.status import Desired
 from monitoring import gateways
 from monitoring.gateways import Now
 from monitoring.models import Sample, Traffic
@@ -45,7 +46,7 @@ def facts_of(endpoints: Sequence[Endpoint], live: Live, *, speaking: bool, at: d
         recent = [by_minute[m] for m in by_minute if m > minute_of(at) - RECENT_MINUTES * 60]
         spark = _spark(by_minute, at)
         found[endpoint.pk] = Facts(
-            wanted=endpoint.wanted,
+            wanted=endpoint.wanted if endpoint.desired == Desired.RUNNING else 0,
             ready=sum(one.state == InstanceState.READY for one in mine),
             starting=sum(one.state in (InstanceState.STARTING, InstanceState.LOADING) for one in mine),
             target_concurrency=endpoint.target_concurrency,

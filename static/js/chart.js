@@ -63,11 +63,13 @@ function dressed({ data, card }) {
     const shade = colour(trace.meta?.tone ?? `series-${series}`);
     const named = { ...trace, text: texts(trace, card), hovertemplate: `%{text}<extra>${trace.name ?? ""}</extra>` };
     if (trace.type === "bar") return { ...named, textposition: "none", marker: { ...trace.marker, color: shade } };
-    if (trace.stackgroup) return { ...named, mode: "lines", line: { width: 0, color: shade }, fillcolor: shade }; // an edge would draw even nothing
+    if (trace.stackgroup) return { ...named, mode: "lines", line: { width: 0, color: shade }, fillcolor: faded(shade, 0.7) }; // an edge would draw even nothing
     const line = { width: 1.75, ...trace.line, color: shade, ...(series > 4 ? { dash: "dash" } : {}) };
-    return { connectgaps: false, ...named, mode: "lines+markers", line, marker: { color: shade, size: dots(trace.y) }, fillcolor: trace.fill ? shade.replace("rgb(", "rgba(").replace(")", ", 0.18)") : undefined };
+    return { connectgaps: false, ...named, mode: "lines+markers", line, marker: { color: shade, size: dots(trace.y) }, fillcolor: trace.fill ? faded(shade, 0.18) : undefined };
   });
 }
+
+const faded = (shade, share) => shade.replace("rgb(", "rgba(").replace(")", `, ${share})`);
 
 // A lone number between two gaps has no line to be seen by: it gets a dot.
 function dots(values) {

@@ -85,6 +85,13 @@ def test_an_idle_endpoint_says_no_requests_and_why_there_is_no_gpu_number(endpoi
     assert "nan" not in page.lower().replace("instan", "")
 
 
+def test_a_stopped_endpoint_wants_no_instances(endpoint: Endpoint) -> None:
+    alice = make.user("alice")
+    assert "1 wanted" in as_(alice).get(url("kpis", endpoint)).content.decode()
+    Endpoint.objects.filter(pk=endpoint.pk).update(desired="stopped")
+    assert "0 wanted" in as_(alice).get(url("kpis", endpoint)).content.decode()
+
+
 def test_the_tiles_show_what_was_measured(endpoint: Endpoint) -> None:
     now = timezone.now()
     measured.traffic(endpoint, now.replace(second=0, microsecond=0), *[100] * 99, 9000, failed=20)

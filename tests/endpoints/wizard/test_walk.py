@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from accounts.models import Project
 from endpoints.models import Draft, Endpoint
@@ -64,3 +65,12 @@ def test_a_name_taken_meanwhile_leads_back_to_it_and_makes_nothing(way: Way) -> 
     assert "The name “wanted” is taken" in way.see("basics")
     assert Endpoint.objects.count() == 1
     assert way.fresh().endpoint is None
+
+
+def test_the_first_step_says_what_runs_already_and_fetches_what_it_costs(way: Way, project: Project) -> None:
+    cost = reverse("billing:project_cost", args=[project.slug])
+    assert cost not in way.see("basics")
+    made = make.endpoint(project, ready=1)
+    page = way.see("basics")
+    assert made.name in page
+    assert f'hx-get="{cost}"' in page

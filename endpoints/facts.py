@@ -173,17 +173,25 @@ def _deployment(row: Deployment, stored: Stored) -> DeploymentFacts:
     return DeploymentFacts(row.pk, stored.revisions[row.revision_id], row.started_at, tuple(stored.phases[row.pk]))
 
 
-def carried() -> Mapping[str, int] | None:
-    """Requests in flight by instance name, over all gateways; None when Valkey is away."""
+def ticks() -> list[dict[str, Any]] | None:
+    """What each gateway said in the last five seconds, see gateway.tick; None when Valkey is away."""
     try:
         store = bell.valkey()
         keys = list(store.scan_iter(GATEWAYS, count=100))
-        ticks = store.mget(keys) if keys else []
+        said = store.mget(keys) if keys else []
     except (redis.RedisError, OSError):
         return None
+    return [json.loads(tick) for tick in said if tick]
+
+
+def carried() -> Mapping[str, int] | None:
+    """Requests in flight by instance name, over all gateways; None when Valkey is away."""
+    said = ticks()
+    if said is None:
+        return None
     total: dict[str, int] = defaultdict(int)
-    for tick in ticks:
-        for one in json.loads(tick).get("endpoints", {}).values() if tick else ():
+    for tick in said:
+        for one in tick.get("endpoints", {}).values():
             for name, count in one.get("in_flight", {}).items():
                 total[name] += count
     return total

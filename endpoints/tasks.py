@@ -9,7 +9,7 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import controller, preparation, sweep
+from endpoints import controller, preparation, scaler, sweep
 from endpoints.models import Region
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import Unavailable
@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 def sweep_all() -> None:
     close_old_connections()
     sweep.sweep()
+
+
+@shared_task(name="endpoints.autoscale")
+def autoscale() -> None:
+    close_old_connections()
+    scaler.autoscale(at=timezone.now())
 
 
 @shared_task(name="endpoints.reconcile")

@@ -18,6 +18,7 @@ app.conf.task_routes = {
 # `expires` drops what a worker that was away would otherwise do many times over.
 app.conf.beat_schedule = {
     "sweep": {"task": "endpoints.sweep", "schedule": 2.0, "options": {"expires": 2}},
+    "autoscale": {"task": "endpoints.autoscale", "schedule": 2.0, "options": {"expires": 2}},
     "capacity": {"task": "endpoints.measure_capacity", "schedule": 10.0, "options": {"expires": 10}},
     "tick": {"task": "monitoring.tick", "schedule": 1.0, "options": {"expires": 1}},
     "logs": {"task": "monitoring.collect_logs", "schedule": 1.0, "options": {"expires": 1}},

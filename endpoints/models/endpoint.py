@@ -36,6 +36,11 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
     def living(self) -> EndpointQuerySet:
         return self.filter(deleted_at=None)
 
+    def autoscaled(self) -> EndpointQuerySet:
+        """Those whose number of instances follows the load: they serve, and may have more than one number."""
+        serving = self.living().filter(desired=Desired.RUNNING, halted_at=None, serving_revision__isnull=False)
+        return serving.filter(wanted__gt=0, max_instances__gt=F("min_instances"))
+
     def visible_to(self, user: Any) -> EndpointQuerySet:
         return self.living().filter(project__in=Project.objects.where(user, Right.VIEW))
 
@@ -146,7 +151,9 @@ class Endpoint(models.Model):
         self._refuse_if_deleted()
         if self.deployments.filter(state=DeploymentState.RUNNING).exists():
             raise Refused("A deployment is under way. Wait for it or cancel it first.", code="deployment_running")
-        self._wish(by, at, desired=Desired.RUNNING, wanted=max(1, self.wanted), **_scaling_columns(spec.scaling))
+        limits = spec.scaling
+        wanted = max(1, limits.min_instances, min(self.wanted, limits.max_instances))
+        self._wish(by, at, desired=Desired.RUNNING, wanted=wanted, **_scaling_columns(limits))
         return self._begin(self._revise(spec, by=by, at=at), cause="deploy", by=by, at=at)
 
     @transaction.atomic
@@ -170,6 +177,25 @@ class Endpoint(models.Model):
         self._wish(by, at, wanted=instances)
         self.record("endpoint.scaled", by=by, at=at, before=str(before), after=str(instances),
                     message=f"Scaled from {before} to {instances} instances.")  # fmt: skip
+        return True
+
+    @transaction.atomic
+    def autoscale(self, instances: int, *, why: str, generation: int, at: datetime | None = None) -> bool:
+        """Want as many as the load needs. False if anybody wished something since that generation.
+
+        No person wished it: who wished what, and the crash budget that a wish opens anew, stay as they are.
+        """
+        at = at or timezone.now()
+        self._lock()
+        if self.generation != generation or self.desired != Desired.RUNNING or self.halted_at:
+            return False
+        before = self.wanted
+        if before == instances or not self.min_instances <= instances <= self.max_instances:
+            return False
+        self.wanted, self.generation = instances, generation + 1
+        self.save(update_fields=["wanted", "generation"])
+        self.record("endpoint.autoscaled", at=at, before=str(before), after=str(instances), message=why)
+        self._ring()
         return True
 
     @transaction.atomic

@@ -18,6 +18,7 @@ UNREADY_DEADLINE = timedelta(seconds=60)  # an instance that stays silent this l
 SHORT_AFTER = timedelta(seconds=30)  # without room for all that are wanted, a deployment goes on with fewer
 DRAIN_GRACE = timedelta(seconds=3)  # until every gateway knows and has said what it still carries
 DRAIN_DEADLINE = timedelta(seconds=60)
+LONGEST_ANSWER = timedelta(minutes=30)  # of a surplus instance's drain, while a gateway says that it carries one
 DELETE_DEADLINE = timedelta(seconds=10)
 SURGE = 1
 

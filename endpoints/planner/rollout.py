@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from endpoints.models.event import Severity
 from endpoints.planner import limits
@@ -61,8 +61,8 @@ def steer(facts: EndpointFacts, aim: Aim, world: World, at: datetime, plan: Plan
     retire = [one for one in going if _drain_is_over(one, facts, at)]
     retire += [one for one in drained if one.ready_at is None]  # never served: nothing to wait for
     _order(target, world, starts, {one.name for one in retire}, plan)
-    if going or drained:
-        plan.look_again(at + limits.CALM)
+    if drained or any(_waited(one, at) < limits.DRAIN_DEADLINE for one in going):
+        plan.look_again(at + limits.CALM)  # longer drains are left to the sweep
     if starts:
         plan.look_again(at + limits.BRISK)
     for one in staying:
@@ -194,13 +194,28 @@ def halt(reason: str, message: str, at: datetime, plan: Plan) -> None:
 
 
 def _drain_is_over(one: InstanceFacts, facts: EndpointFacts, at: datetime) -> bool:
+    """When it carries nothing, or at the deadline: a person who stops or deploys waits for a minute, nobody
+    waits for what is only too many, so its longest answer may end."""
     if one.draining_at is None:
         return False
-    waited = at - one.draining_at
+    waited = _waited(one, at)
+    carries = (facts.in_flight or {}).get(one.name, 0)
     deadline = limits.DELETE_DEADLINE if facts.desired == Desired.DELETED else limits.DRAIN_DEADLINE
+    if carries and _is_surplus(one, facts):
+        deadline = limits.LONGEST_ANSWER
     if one.ready_at is None or waited >= deadline:
         return True
-    return waited >= limits.DRAIN_GRACE and facts.in_flight is not None and not facts.in_flight.get(one.name)
+    return waited >= limits.DRAIN_GRACE and facts.in_flight is not None and not carries
+
+
+def _is_surplus(one: InstanceFacts, facts: EndpointFacts) -> bool:
+    """Nothing is wrong with it and nothing waits for its place: there are only too many."""
+    served = facts.serving is not None and one.revision_id == facts.serving.id
+    return served and facts.desired == Desired.RUNNING and facts.deployment is None
+
+
+def _waited(one: InstanceFacts, at: datetime) -> timedelta:
+    return at - (one.draining_at or at)
 
 
 def _order(target: RevisionFacts | None, world: World, starts: int, retire: set[str], plan: Plan) -> None:

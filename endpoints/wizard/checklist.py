@@ -107,13 +107,14 @@ def _scaling(judged: Judged) -> Item:
     values, machine, region = judged.scaling.cleaned_data, judged.situation.machine, judged.situation.region
     low, high = values["min_instances"], values["max_instances"]
     if low == 0:
-        text = "Min is 0: one instance starts now. Scaled to 0 by hand, nothing wakes it by itself."
+        text = "Min is 0: one instance starts now and is kept. Scaled to 0 by hand, nothing wakes it by itself."
         return Item(title, "warn", text, "scaling")
     room = (region.capacity.get("cpu_millis") or 0) // (machine.vcpus * 1000) if region and machine else 0
     if room and high > room:
         text = f"{low} to {high} instances are allowed; the region has room for {room} of this size in all."
         return Item(title, "bad" if low > room else "warn", text, "scaling")
-    return Item(title, "ok", f"{low} to {high} instances, changed by hand.", "scaling")
+    text = f"{low} to {high} instances, as the load asks." if low < high else f"Always {low}."
+    return Item(title, "ok", text, "scaling")
 
 
 def _environment(judged: Judged) -> Item:

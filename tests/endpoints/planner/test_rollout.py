@@ -158,10 +158,31 @@ def test_a_drain_leaves_the_routes_first_and_waits_for_what_is_in_flight(world: 
 
 def test_a_drain_ends_at_its_deadline_even_if_something_is_still_carried(world: World) -> None:
     world.in_flight = dict.fromkeys(world.running, 1)
-    world.wish(wanted=1)
+    world.wish(desired="stopped")
     world.run(seconds=limits.DRAIN_DEADLINE.total_seconds() - 2)
     assert len(world.running) == 2
     world.run(seconds=4)
+    assert world.running == []
+
+
+def test_a_surplus_instance_may_end_its_longest_answer(world: World) -> None:
+    world.in_flight = dict.fromkeys(world.running, 1)
+    world.wish(wanted=1)
+    world.run(seconds=limits.LONGEST_ANSWER.total_seconds() - 5, step=2)
+    assert len(world.running) == 2
+    world.run(seconds=10)
+    assert len(world.running) == 1
+
+
+def test_a_long_drain_is_left_to_the_sweep_and_ends_with_the_answer(world: World) -> None:
+    world.in_flight = dict.fromkeys(world.running, 1)
+    world.wish(wanted=1)
+    world.run(seconds=limits.DRAIN_DEADLINE.total_seconds() + 5)
+    planned = world.plan()
+    assert planned.is_empty
+    assert planned.look_again_at is None
+    world.in_flight = {}
+    world.run(seconds=2)
     assert len(world.running) == 1
 
 

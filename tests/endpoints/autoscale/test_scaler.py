@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -301,7 +301,7 @@ def test_many_cost_the_same_queries_as_few_and_no_write(gateways: Gateways) -> N
         for _ in range(more):
             gateways.load[make.endpoint(ready=2).pk] = 15
         gateways.pass_time(8)
-        told = partial(list, gateways.ticks() or ())
+        told: Callable[[], object] = partial(list, gateways.ticks() or ())
         with pytest.MonkeyPatch.context() as patch, CaptureQueriesContext(connection) as captured:
             patch.setattr(facts, "ticks", told)
             gateways.steering.turn(seconds=2)

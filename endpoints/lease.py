@@ -13,8 +13,8 @@ from django.db.models.functions import Now
 
 from endpoints.models import Endpoint
 
-LENGTH = timedelta(seconds=15)  # after a killed run others wait this long at most
-RENEW_AFTER = 5.0  # seconds
+LENGTH = timedelta(seconds=8)  # after a killed run others wait this long at most
+RENEW_AFTER = 2.5  # seconds
 
 
 class Lost(Exception):

@@ -15,6 +15,22 @@ function step(menu, key) {
   items[(to + items.length) % items.length]?.focus();
 }
 
+// What the search box found: arrows go through it, Escape shuts it and leaves what was typed.
+document.addEventListener("keydown", (event) => {
+  const search = event.target.closest?.("form.search:has(.search-found)");
+  if (!search) return;
+  if (event.key === "Escape") {
+    search.classList.add("is-shut");
+    search.querySelector("input").focus();
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    const items = [search.querySelector("input"), ...search.querySelectorAll(".search-found a")];
+    const at = items.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
+    event.preventDefault();
+    items[(at + items.length) % items.length].focus();
+  }
+});
+document.addEventListener("input", (event) => event.target.closest?.("form.search")?.classList.remove("is-shut"));
+
 document.addEventListener("keydown", (event) => {
   const menu = event.target.closest?.("details.menu[open]");
   if (event.key === "Escape" && menu) {

@@ -12,7 +12,16 @@ from ninja.responses import Status as Answer
 from pydantic import TypeAdapter
 
 from accounts.rest import Error, ManageKey, Problem, body_of, key_of, only
-from endpoints.api_shapes import EndpointOut, EndpointsOut, EventOut, EventsOut, ScaleIn, counted, shown
+from endpoints.api_shapes import (
+    EndpointOut,
+    EndpointsOut,
+    EventOut,
+    EventsOut,
+    ScaleIn,
+    ScalingIn,
+    counted,
+    shown,
+)
 from endpoints.idempotency import once
 from endpoints.models import Endpoint
 from endpoints.pages import listing
@@ -90,6 +99,14 @@ def delete_endpoint(request: HttpRequest, name: str) -> Answer[Any]:
 def scale_endpoint(request: HttpRequest, name: str, body: ScaleIn) -> EndpointOut:
     endpoint = _endpoint(request, name)
     endpoint.scale(body.instances, by=key_of(request))
+    return _answer(endpoint)
+
+
+@router.patch("/endpoints/{name}/scaling", response={200: EndpointOut} | PROBLEMS)
+def update_scaling(request: HttpRequest, name: str, body: ScalingIn) -> EndpointOut:
+    """Change the scaling policy at once and without a deployment; what is left out stays as it is."""
+    endpoint = _endpoint(request, name)
+    endpoint.update_scaling(by=key_of(request), **body.dict(exclude_none=True))
     return _answer(endpoint)
 
 

@@ -46,6 +46,14 @@ class InstancesOut(Schema):
     max: int
 
 
+class ScalingOut(Schema):
+    """The policy; the limits of the number are with the instances."""
+
+    target_concurrency: int
+    scale_up_threshold: int
+    scale_down_delay: int
+
+
 class EndpointOut(Schema):
     name: str
     project: str
@@ -58,6 +66,7 @@ class EndpointOut(Schema):
     address: str
     host: str
     instances: InstancesOut
+    scaling: ScalingOut
     serving_revision: int | None
     deployment: DeploymentOut | None
     created_at: datetime
@@ -91,6 +100,17 @@ class EventsOut(Schema):
 class ScaleIn(Schema):
     model_config = ConfigDict(extra="forbid")
     instances: StrictInt = Field(ge=0, le=100)
+
+
+class ScalingIn(Schema):
+    """Ranges and how the parts must agree are the verb's to judge."""
+
+    model_config = ConfigDict(extra="forbid")
+    min_instances: StrictInt | None = None
+    max_instances: StrictInt | None = None
+    target_concurrency: StrictInt | None = None
+    scale_up_threshold: StrictInt | None = None
+    scale_down_delay: StrictInt | None = None
 
 
 def counted(endpoints: QuerySet[Endpoint]) -> QuerySet[Endpoint]:
@@ -129,6 +149,7 @@ def _endpoint(endpoint: Endpoint, deployment: Deployment | None) -> EndpointOut:
         address=address_of(endpoint),
         host=host_of(endpoint),
         instances=_instances(endpoint),
+        scaling=ScalingOut.from_orm(endpoint),
         serving_revision=endpoint.serving_revision.number if endpoint.serving_revision else None,
         deployment=_deployment(deployment) if deployment else None,
         created_at=endpoint.created_at,

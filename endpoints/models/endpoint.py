@@ -19,7 +19,7 @@ from endpoints import bell
 from endpoints.models.catalogue import InstanceType, Region
 from endpoints.models.deployment import Deployment, DeploymentState, Phase, PhaseKind, PhaseState
 from endpoints.models.event import Event, Severity, actor_fields
-from endpoints.spec import ScalingSpec, Spec
+from endpoints.spec import LIMITS, ScalingSpec, Spec
 from endpoints.status import Desired, Status
 
 By = User | ApiKey | None
@@ -177,6 +177,27 @@ class Endpoint(models.Model):
         self._wish(by, at, wanted=instances)
         self.record("endpoint.scaled", by=by, at=at, before=str(before), after=str(instances),
                     message=f"Scaled from {before} to {instances} instances.")  # fmt: skip
+        return True
+
+    @transaction.atomic
+    def update_scaling(self, *, by: By, at: datetime | None = None, **changes: int) -> bool:
+        """Change columns of the scaling policy, without a deployment; what is wanted moves into the new limits.
+        False when nothing differs. Raises Refused out of the specification's ranges."""
+        at = at or timezone.now()
+        self._lock()
+        self._refuse_if_deleted()
+        before = {name: int(getattr(self, name)) for name in changes}
+        policy = {"min_instances": self.min_instances, "max_instances": self.max_instances} | changes
+        _refuse_policy(policy)
+        said = [f"{label_of(name)} {before[name]} → {new}" for name, new in changes.items() if new != before[name]]
+        if not said:
+            return False
+        wanted = max(policy["min_instances"], min(self.wanted, policy["max_instances"]))
+        said += [f"wanted {self.wanted} → {wanted}"] if wanted != self.wanted else []
+        Endpoint.objects.filter(pk=self.pk).update(generation=F("generation") + 1, wanted=wanted, **changes)
+        self._lock()
+        self.record("endpoint.scaling_updated", by=by, at=at, message=f"Scaling policy: {', '.join(said)}.")
+        self._ring()
         return True
 
     @transaction.atomic
@@ -358,6 +379,22 @@ class Endpoint(models.Model):
     @property
     def latest_deployment(self) -> Deployment | None:
         return self.deployments.select_related("revision").first()
+
+
+def label_of(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _refuse_policy(policy: dict[str, int]) -> None:
+    for name, value in policy.items():
+        low, high, _ = LIMITS[name]
+        if not low <= value <= high:
+            said = f"{label_of(name).capitalize()} must be from {low:g} to {high:g}; you gave {value}."
+            raise Refused(said, field=name, code="out_of_range")
+    low, high = policy["min_instances"], policy["max_instances"]
+    if low > high:
+        said = f"Max instances must not be below min instances; {high} is less than {low}."
+        raise Refused(said, field="max_instances", code="out_of_range")
 
 
 def _scaling_columns(scaling: ScalingSpec) -> dict[str, Any]:

@@ -66,6 +66,7 @@ def its_author(method: str = "get") -> Door:
 VIEW, LOGS, OPERATE, ADMINISTER = Right.VIEW, Right.LOGS, Right.OPERATE, Right.ADMINISTER
 DOORS: dict[str, Door] = {
     "home": logged_in(),
+    "search": members(VIEW),
     "accounts:login": everybody(),
     "accounts:link": everybody(),
     "accounts:logout": logged_in("post"),

@@ -5,9 +5,11 @@ from django.urls import include, path
 
 from tir_console import api
 from tir_console.home import home
+from tir_console.search import search
 
 urlpatterns = [
     path("", home, name="home"),
+    path("projects/<slug:project>/search/", search, name="search"),
     path("", include("accounts.urls")),
     path("", include("endpoints.urls")),
     path("", include("monitoring.urls")),

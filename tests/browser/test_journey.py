@@ -260,6 +260,24 @@ def test_a_login_that_ends_on_the_way_loses_nothing(person: Person) -> None:
     expect(page.locator("#id_name")).to_have_value("not-lost")
 
 
+def test_the_keyboard_leads_from_any_page_to_what_one_can_name(person: Person) -> None:
+    person.list_endpoints()
+    page = person.page
+    page.keyboard.press("/")
+    page.keyboard.type("smol")
+    hit = page.locator(".search-found").get_by_role("link", name="smollm2")
+    expect(hit).to_be_visible()
+    shoot(page, "search")
+    page.keyboard.press("Escape")
+    expect(hit).to_be_hidden()
+    page.keyboard.type("l")
+    expect(hit).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(hit).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/models/smollm2-135m-instruct/")
+
+
 def test_without_javascript_one_can_create_scale_and_delete(browser: Browser, stack: Stack) -> None:
     for name in stack.names():
         stack.delete(name)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from benchmarks.doors.native import build, mock_engine
 from benchmarks.doors.peers import DOORS
-from benchmarks.doors.report import summary, table
+from benchmarks.doors.report import compared, notes, summary, table
 from benchmarks.doors.rounds import FULL, QUICK, Bench, Door, Pace
 
 SLOW = "litellm"
@@ -50,7 +51,8 @@ def run(names: Sequence[str], pace: Pace) -> tuple[Door, list[Door]]:
             doors.append(stack.enter_context(bench.opened(name, place)))
             tell(f"{name}: {doors[-1].reason or 'open'}")
         for turn in range(pace.rounds):
-            bench.turn(direct, doors)
+            first = turn % len(doors)  # nobody comes always after the same one
+            bench.turn(direct, [*doors[first:], *doors[:first]])
             tell(f"round {turn + 1} of {pace.rounds} done")
     return direct, doors
 
@@ -70,8 +72,9 @@ def main() -> None:
         return
     wanted = {"ours", *asked.only} if asked.only else set(DOORS) - ({SLOW} if asked.quick else set())
     why = "not asked for" if asked.only else "left out by --quick"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # doors end with us
     direct, doors = run([name for name in DOORS if name in wanted], QUICK if asked.quick else FULL)
-    print(table([direct, *doors]))
+    print("\n".join([*table([direct, *doors]), *compared(doors), *notes(doors)]))
     print(json.dumps(summary(direct, doors, {name: why for name in DOORS if name not in wanted})))
 
 

@@ -71,7 +71,8 @@ static void prepare_answer(void) {
         "\"model\":\"tiny\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"A lighthouse "
         "keeper counts the ships that pass and writes each name into a book. One night the light goes out, and a "
         "ship that had never been in the book finds the harbour all the same, because the keeper stood on the "
-        "rocks and called. In the morning the keeper writes its name first.\"},\"logprobs\":null,"
+        "rocks and called. In the morning the keeper writes its name first, and under it those of all the boats that "
+        "came home without a light, as far as anybody on the island can remember.\"},\"logprobs\":null,"
         "\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":31,\"completion_tokens\":64,\"total_tokens\":95}}");
     answer_size = snprintf(answer, sizeof answer,
         "HTTP/1.1 200 OK\r\nServer: mock\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"

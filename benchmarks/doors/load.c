@@ -1,7 +1,7 @@
 /* A load generator: `load PORT json|stream CONNECTIONS SECONDS EVENTS PACE_US PATH KEY`, one JSON object as output.
  *
- * Every connection is kept alive and asks again as soon as its answer is whole. Once SECONDS are over nobody asks
- * again, and answers under way are waited for; `seconds` are those from the start to the last answer.
+ * Every connection is kept alive, asks at least once, and asks again as soon as its answer is whole. Once SECONDS
+ * are over nobody asks again, and answers under way are waited for; `seconds` are those until the last answer.
  * Streams begin one after another over a stream's length, so that events are spread and not in step.
  * An answer counts when it is a 200 that has usage in it; a stream when all EVENTS came, then usage and [DONE].
  */
@@ -28,7 +28,7 @@ struct line {
     enum state state;
     int64_t asked, begins;
     long left;           /* bytes of the body or of the chunk that are still to come */
-    int rest;            /* bytes of an event's line that isn't whole */
+    int rest;            /* bytes of text: a JSON body, or an event's line that isn't whole */
     char held[ROOM], text[ROOM];
 };
 
@@ -128,7 +128,10 @@ static void read_event(struct line *line, int64_t at) {
 
 static void read_payload(struct line *line, const char *data, int size, int64_t at) {
     if (!streaming) {
-        if (!line->usage && memmem(data, size, "\"usage\"", 7)) line->usage = 1;
+        int from = line->rest < 6 ? 0 : line->rest - 6, some = size < ROOM - line->rest ? size : ROOM - line->rest;
+        memcpy(line->text + line->rest, data, some);
+        line->rest += some;
+        if (memmem(line->text + from, line->rest - from, "\"usage\"", 7)) line->usage = 1;
         return;
     }
     for (int n = 0; n < size; n++) {
@@ -299,7 +302,7 @@ int main(int count, char **words) {
     }
     struct epoll_event ready[READY];
     int begun = 0;
-    for (int64_t at = now(); (at < ends || asking) && errors < TOO_MANY && at < ends + GRACE * 1000000000LL; at = now()) {
+    for (int64_t at = now(); (at < ends || asking || begun < connections) && errors < TOO_MANY && at < ends + GRACE * 1000000000LL; at = now()) {
         int wait = begin(at, &begun), many = epoll_wait(poller, ready, READY, wait);
         for (int n = 0; n < many; n++) hear(ready[n].data.ptr);
     }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.doors.figures import Figures
-from benchmarks.doors.rounds import DIRECT, Door
+from benchmarks.doors.rounds import Door
 
 BARS: Mapping[str, float] = {
     "nginx": 0.5,
@@ -32,7 +32,7 @@ COLUMNS: Sequence[tuple[str, Callable[[Figures], str]]] = (
     ("event p50", lambda seen: f"{seen.event_delay_p50_us:,.0f} µs"),
     ("event p99", lambda seen: f"{seen.event_delay_p99_us / 1000:,.2f} ms"),
     ("CPU/chunk", lambda seen: f"{seen.cpu_chunk_us:,.1f} µs"),
-    ("memory", lambda seen: f"{seen.memory_mb:,.0f} MB"),
+    ("PSS", lambda seen: f"{seen.memory_mb:,.0f} MB"),
     ("core", lambda seen: f"{seen.core_busy:.0%}"),
     ("harness", lambda seen: f"{seen.harness_busy:.0%}"),
 )
@@ -43,33 +43,45 @@ def medians(rounds: Sequence[Figures]) -> Figures:
     return Figures(**{name: statistics.median(getattr(seen, name) for seen in rounds) for name in names})
 
 
-def table(doors: Sequence[Door]) -> str:
-    """One row a door, medians of its rounds; below it, who could not run and what went wrong."""
+def table(doors: Sequence[Door]) -> list[str]:
+    """One row a door that could run: medians of its rounds."""
     rows = [["", *(title for title, _ in COLUMNS)]]
-    notes = []
+    for door in doors:
+        if not door.reason:
+            middle = medians(door.rounds)
+            rows.append([" ".join((door.name, door.start.version)), *(show(middle) for _, show in COLUMNS)])
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([name.ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(cells, wide[1:], strict=True))])
+        for name, *cells in rows
+    ]
+
+
+def compared(doors: Sequence[Door]) -> list[str]:
+    """Ours over each peer, in words."""
+    return [
+        f"ours is {seen['rate_1']:.2f} / {seen['rate_16']:.2f} / {seen['rate_64']:.2f} × {name} at 1 / 16 / 64, "
+        f"{seen['rate_64_per_cpu_s']:.2f} × per CPU second; a chunk costs {seen['cpu_chunk_us']:.2f} ×, "
+        f"memory {seen['memory_mb']:.2f} ×"
+        for name, seen in ratios({door.name: door for door in doors}).items()
+    ]
+
+
+def notes(doors: Sequence[Door]) -> list[str]:
+    """Who could not run, what went wrong, and which numbers to doubt."""
+    found = []
     for door in doors:
         if door.reason:
-            notes.append(f"{door.name}: not measured, {door.reason}")
-            continue
-        middle = medians(door.rounds)
-        rows.append([" ".join((door.name, door.start.version)), *(show(middle) for _, show in COLUMNS)])
+            found.append(f"{door.name}: not measured, {door.reason}")
+        else:
+            found += doubts(door.name, medians(door.rounds))
         if door.errors:
-            notes.append(f"{door.name}: {door.errors} requests failed, first: {door.trouble}")
-        notes += doubts(door.name, middle)
-    wide = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if n == 0 else cell.rjust(w) for n, (cell, w) in enumerate(zip(row, wide, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([*lines, *notes])
+            found.append(f"{door.name}: {door.errors} requests failed, first: {door.trouble}")
+    return found
 
 
 def doubts(name: str, middle: Figures) -> list[str]:
     """What makes the rate at 64 connections say less than it seems to."""
-    if name == DIRECT:
-        return []
     if middle.harness_busy > SATURATED:
         return [f"{name}: the harness needed {middle.harness_busy:.0%} of its core; the door may go faster"]
     if middle.core_busy < DISTURBED:
@@ -92,10 +104,17 @@ def summary(direct: Door, doors: Sequence[Door], left_out: Mapping[str, str]) ->
     middle = None if ours.reason else medians(ours.rounds)
     answer["added_p50_us"] = middle and round(middle.added_p50_us, 1)
     answer["stream_added_first_event_p50_ms"] = middle and round(middle.added_first_event_p50_ms, 4)
+    answer["headroom"] = headroom(direct, doors)
     answer["ratios"] = ratios(by_name)
     answer["bars"] = bars(by_name, answer["ratios"])
     answer["details"] = {door.name: details(door) for door in (direct, *doors) if not door.reason}
     return answer
+
+
+def headroom(direct: Door, doors: Sequence[Door]) -> float | None:
+    """What the engine and the load generator can do on their one core, over what the fastest door did."""
+    fastest = max((medians(door.rounds).rate_64 for door in doors if not door.reason), default=None)
+    return fastest and round(medians(direct.rounds).rate_64 / fastest, 2)
 
 
 def details(door: Door) -> dict[str, Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gateway.server import Server
 
 HEAD_BYTES = 64 * 1024
-AHEAD_BYTES = 64 * 1024  # of requests whose turn has not come
+AHEAD_BYTES = 16 * 1024  # of requests whose turn has not come
 HEAD_SECONDS = 20.0  # from the first byte of a head to its end
 IDLE_SECONDS = 75.0  # between two requests
 LINGER_SECONDS = 5.0  # for the rest of a body that an early answer left unread
@@ -59,7 +59,7 @@ class Call:
         self.complete = False  # the request's body is here whole
         self.size = 0  # of it, so far
         self.extra: Headers = ()  # on every answer
-        self._parts: list[bytes] = []
+        self._got: bytes | bytearray = b""
         self._limit = line.server.app.gateway.limits.body_bytes  # holds before anybody asks for the body, too
         self._arrived: asyncio.Future[None] | None = None
         self._spoiled: Refusal | None = None
@@ -72,9 +72,12 @@ class Call:
     def came(self, data: bytes) -> None:
         self.size += len(data)
         if self.size <= self._limit:
-            self._parts.append(data)
+            if isinstance(self._got, bytearray):
+                self._got += data
+            else:  # most come in one; a list of many small parts would weigh more than they do
+                self._got = bytearray(self._got + data) if self._got else data
         else:
-            self._parts.clear()  # too long: the rest is read and thrown away
+            self._got = b""  # too long: the rest is read and thrown away
         if self.size > DISCARD_BYTES:
             self.wake()
 
@@ -107,8 +110,8 @@ class Call:
                 return refusal
         if self.size > limits.body_bytes:
             return errors.too_large(limits.body_bytes)
-        parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        got, self._got = self._got, b""
+        return bytes(got)
 
     async def _arrival(self, limits: Limits) -> Refusal | None:
         """Wait for the rest of the body. Of one that is too long the rest is read and thrown away, within
@@ -212,6 +215,7 @@ class Line(asyncio.Protocol):
         self.arriving: Call | None = None  # whose body is still coming
         self.broken: Refusal | None = None  # nothing after this can be read
         self._ahead = 0  # bytes of requests that came before their turn
+        self._unread = b""  # what came behind those
         self._head_bytes = 0  # that came since the last byte of a body: of a head, of trailers or extensions
         self._drained: asyncio.Future[None] | None = None
         self._new_head()
@@ -230,6 +234,16 @@ class Line(asyncio.Protocol):
         self.server.lines.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) <= AHEAD_BYTES:
+            self._take(data)
+            return
+        for at in range(0, len(data), AHEAD_BYTES):
+            if self._ahead > AHEAD_BYTES:
+                self._unread = data[at:]
+                break
+            self._take(data[at : at + AHEAD_BYTES])
+
+    def _take(self, data: bytes) -> None:
         if self.lingering or self.broken is not None:
             return
         self._head_bytes += len(data)
@@ -244,12 +258,12 @@ class Line(asyncio.Protocol):
             self.broken = cause.refusal if isinstance(cause, Unreadable) else malformed(problem)
         if self.broken is not None and self.arriving is not None:
             self.arriving.spoil(self.broken)
-        if self.call is None:
+        if self.call is None and not self.full:
             self._next()
-        elif self.waiting and self.transport is not None:
+        if self.waiting:
             self._ahead += len(data)
-            if self._ahead > AHEAD_BYTES:  # not sooner: who does not read sees no hang-up either
-                self.transport.pause_reading()  # until its turn has come
+            if self._ahead > AHEAD_BYTES and self.transport is not None:
+                self.transport.pause_reading()  # not sooner: who does not read sees no hang-up either
 
     def eof_received(self) -> None:
         """The transport closes, and `connection_lost` follows."""
@@ -271,6 +285,9 @@ class Line(asyncio.Protocol):
         self.full = False
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+        elif self.call is None and self.transport is not None and not self.transport.is_closing():
+            self.deadline = NEVER
+            self._next()
 
     # ── for the call ─────────────────────────────────────────────────────────────────────────────
     def write(self, data: bytes) -> None:
@@ -398,6 +415,10 @@ class Line(asyncio.Protocol):
             self.deadline = NEVER  # its own limits hold now
             self.task = self.loop.create_task(self.server.app.handle(self.call.request, self.call))
             self.task.add_done_callback(self._done)
+            if self._ahead and not self.waiting:
+                self._read_on()
+        elif self.lingering:
+            return
         elif self.broken is not None:
             self._refuse(self.broken)
         elif self.deadline == NEVER:
@@ -417,11 +438,16 @@ class Line(asyncio.Protocol):
             self._refuse(Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error"))
         elif not call.ended or not call.keep or (self.server.draining and not self.waiting):
             self._hang_up(call)
+        elif self.full:
+            self.deadline = self.loop.time() + STALL_SECONDS  # the next waits until this answer is taken
         else:
-            self._ahead = 0
-            if self.transport is not None and not self.transport.is_reading():
-                self.transport.resume_reading()
             self._next()
+
+    def _read_on(self) -> None:
+        self._ahead, unread, self._unread = 0, self._unread, b""
+        self.data_received(unread)
+        if self._ahead <= AHEAD_BYTES and self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer without a request, and hang up."""
@@ -464,7 +490,7 @@ class Line(asyncio.Protocol):
         """Called now and then: hang up on who has been quiet for too long."""
         if now < self.deadline or self.call is not None:
             return
-        if self.transport is not None and self.transport.is_closing():
+        if self.transport is not None and (self.full or self.transport.is_closing()):
             self.cut()  # it does not even take what was written before
         elif self._in_head and not self.lingering:
             self._refuse(Refusal(408, "request_timeout", f"The head did not arrive within {HEAD_SECONDS:g} s."))

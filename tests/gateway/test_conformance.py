@@ -312,7 +312,7 @@ async def test_a_wish_changes_nothing_else_of_the_request(gateway: House) -> Non
 
 
 async def test_a_row_of_wishes_is_answered_one_by_one(gateway: House) -> None:
-    count = 1500
+    count = 1500  # deeper than the stack
     async with caller(gateway) as line:
         sending = asyncio.create_task(line.send(asked("GET", "/healthz", *H2C[:2]) * count))
         for _ in range(count):

@@ -1,6 +1,7 @@
 """Request bodies: chunks, lengths that lie, callers that ask first, answers before the end, and the limits."""
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -255,10 +256,29 @@ async def test_a_body_nobody_asked_for_is_not_kept(gateway: House, engine: Engin
         for _ in range(24):
             await line.send(chunked(b"x" * 2**20, last=b""))
         await until(lambda: one.call is None or one.call.size > 16 * 2**20, "most of it to come", seconds=10)
-        assert sum(map(len, one.call._parts)) <= gateway.app.gateway.limits.body_bytes
+        assert len(one.call._got) <= gateway.app.gateway.limits.body_bytes
         engine.hold.set()
         answer = await line.answer()
         assert (answer.status, answer.closes) == (200, True)
+
+
+async def test_a_body_of_tiny_chunks_weighs_what_it_is(gateway: House, engine: Engine) -> None:
+    async with caller(gateway) as line:
+        await line.send(asked("POST", CHAT, TE))
+        await until(lambda: any(one.call for one in gateway.server.lines), "the request to be under way")
+        [one] = gateway.server.lines
+        assert one.call is not None
+        part = chunked(*[b"  "] * 10_000, last=b"")
+        tracemalloc.start()
+        for _ in range(10):
+            await line.send(part)
+        await until(lambda: one.call is None or one.call.size == 200_000, "it to come", seconds=20)
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 2**20
+        await line.send(chunked(HELLO))
+        assert (await line.answer()).status == 200
+    assert engine.seen[0]["messages"] == MESSAGES
 
 
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ async def test_a_hang_up_in_a_row_costs_the_engine_no_second_request(gateway: Ho
     assert [record.status for record in gateway.records] == [499]
 
 
-async def test_an_idle_caller_may_close_one_side_or_both(gateway: House) -> None:
+async def test_an_idle_idlemay_close_one_side_or_both(gateway: House) -> None:
     async with caller(gateway) as line, caller(gateway) as fresh:
         await line.send(asked("GET", MODELS))
         assert (await line.answer()).status == 200
@@ -110,18 +111,36 @@ async def test_an_idle_caller_may_close_one_side_or_both(gateway: House) -> None
 
 
 # ── callers that do not read ─────────────────────────────────────────────────────────────────────
+@dataclass
+class Deaf:
+    """A caller that takes nothing of its answers; `line` is the gateway's side of it, `sent` what it took."""
+
+    own: socket.socket
+    line: Line
+    sent: int = 0
+
+    async def flood(self, data: bytes) -> None:
+        while True:
+            self.sent += await self._some(data)
+
+    async def _some(self, data: bytes) -> int:
+        await asyncio.get_running_loop().sock_sendall(self.own, data)
+        return len(data)
+
+
 @asynccontextmanager
-async def deaf(gateway: House, data: bytes) -> AsyncIterator[Line]:
-    """A caller that sends this and takes nothing of the answer; gives the gateway's side of it."""
+async def deaf(gateway: House, data: bytes = b"") -> AsyncIterator[Deaf]:
     loop = asyncio.get_running_loop()
     with socket.socket() as own:
         own.setblocking(False)
         own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await loop.sock_connect(own, ("127.0.0.1", gateway.port))
-        await loop.sock_sendall(own, data)
-        await until(lambda: any(one.call for one in gateway.server.lines), "the request to be under way")
+        await until(lambda: len(gateway.server.lines) == 1, "the connection to be accepted")
         [line] = gateway.server.lines
-        yield line
+        await loop.sock_sendall(own, data)
+        if data:
+            await until(lambda: line.call is not None, "the request to be under way")
+        yield Deaf(own, line)
 
 
 def held(line: Line) -> int:
@@ -139,11 +158,11 @@ async def stands(engine: Engine) -> int:
     return before
 
 
-async def test_a_caller_that_does_not_read_slows_the_engine_and_costs_little(tmp_path: Path) -> None:
+async def test_a_idlethat_does_not_read_slows_the_engine_and_costs_little(tmp_path: Path) -> None:
     async with Engine(words=400_000) as engine, house(tmp_path, engine) as gateway:  # some 60 MB
-        async with deaf(gateway, asked(body=STREAMED)) as line:
+        async with deaf(gateway, asked(body=STREAMED)) as idle:
             assert await stands(engine) < 20_000_000
-            assert held(line) < 2**20
+            assert held(idle.line) < 2**20
             assert (await once(gateway, asked("GET", "/healthz"))).status == 200
         [record] = await gateway.settled()
         assert record.status == 499
@@ -162,14 +181,14 @@ async def test_a_large_answer_in_one_piece_is_held_back_too(tmp_path: Path) -> N
         return True
 
     async with Script(play=play) as engine, house(tmp_path, engine) as gateway:
-        async with deaf(gateway, asked(body=HELLO)) as line:
+        async with deaf(gateway, asked(body=HELLO)) as idle:
             assert await stands(engine) < 20_000_000
-            assert held(line) < 2**20
+            assert held(idle.line) < 2**20
         [record] = await gateway.settled()
         assert record.status == 499
 
 
-async def test_a_caller_that_reads_late_gets_everything(tmp_path: Path) -> None:
+async def test_a_idlethat_reads_late_gets_everything(tmp_path: Path) -> None:
     async with Engine(words=50_000) as engine, house(tmp_path, engine) as gateway:
         async with caller(gateway, limit=2**16) as line:
             await line.send(asked("POST", CHAT, "connection: close", body=STREAMED))
@@ -182,7 +201,7 @@ async def test_a_caller_that_reads_late_gets_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [400_000, 20_000], ids=["in the middle", "at the end"])
-async def test_a_caller_that_never_reads_is_cut_off_in_the_end(
+async def test_a_idlethat_never_reads_is_cut_off_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int
 ) -> None:
     monkeypatch.setattr(transport, "STALL_SECONDS", 0.2)
@@ -195,6 +214,24 @@ async def test_a_caller_that_never_reads_is_cut_off_in_the_end(
         await until(lambda: not gateway.server.lines, "the caller to be cut off", seconds=10)
         await until(lambda: engine.open == 0, "the engine to be let go")
         assert gateway.app.gateway.balancer.in_flight == {}
+
+
+@pytest.mark.parametrize("target", ["/healthz", "/nothing", "/e/tiny/v1/nothing", MODELS])
+async def test_a_row_of_requests_whose_answers_nobody_reads_is_not_answered_without_end(
+    gateway: House, target: str
+) -> None:
+    one = asked("GET", target)
+    async with deaf(gateway) as idle:
+        flooding = asyncio.create_task(idle.flood(one * 200))
+        before = -1
+        while idle.sent == 0 or idle.sent != before:  # until nothing moves any more
+            assert idle.sent < 64 * 2**20, "it reads without end"
+            before = idle.sent
+            await asyncio.sleep(0.2)
+        assert held(idle.line) < 2**20
+        assert len(idle.line.waiting) * len(one) < 2**20
+        flooding.cancel()
+        await asyncio.gather(flooding, return_exceptions=True)
 
 
 # ── a gateway that stops ─────────────────────────────────────────────────────────────────────────
@@ -270,7 +307,7 @@ async def test_who_is_not_done_in_time_is_cut_and_counted(tmp_path: Path, engine
         assert gateway.app.gateway.balancer.in_flight == {}
 
 
-async def test_a_deaf_caller_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+async def test_a_deaf_idledoes_not_hold_up_a_stop(tmp_path: Path) -> None:
     async with Engine(words=400_000) as engine, house(tmp_path, engine) as gateway:
         async with deaf(gateway, asked(body=STREAMED)):
             await stands(engine)

@@ -49,8 +49,8 @@ class Hurt(Stack):
             self.house.start("manage.py", "up", "--no-input")
             self.house.wait_ready(seconds=120)
         if MAIN not in self.names():
-            self.deploy(MAIN)
-            self.scale(MAIN, 2)
+            # Two at the least and at the most: how many there should be is not for the load to say here.
+            self.deploy(MAIN, scaling={"min_instances": 2, "max_instances": 2})
         self.forgive()
         self.whole(seconds=60)
 

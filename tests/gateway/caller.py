@@ -17,6 +17,7 @@ HELLO = b'{"messages":[{"role":"user","content":"hello"}]}'
 STREAMED = b'{"messages":[],"stream":true}'
 PATIENCE = 5.0
 
+CHUNKED = "transfer-encoding: chunked"
 AUTH = f"authorization: Bearer {ALICE}"
 
 
@@ -32,6 +33,11 @@ def asked(
     length = [] if body is None else [f"content-length: {len(body)}"]
     head = [f"{method} {target} HTTP/{version}", *host, AUTH, *length, *lines, "", ""]
     return "\r\n".join(head).encode("latin-1") + (body or b"")
+
+
+def announced(length: int, *lines: str, target: str = CHAT) -> bytes:
+    """A head whose body is still to come."""
+    return asked("POST", target, f"content-length: {length}", *lines)
 
 
 def chunked(*parts: bytes, last: bytes = b"0\r\n\r\n") -> bytes:

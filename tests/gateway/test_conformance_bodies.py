@@ -1,19 +1,18 @@
-"""Request bodies: chunks, lengths that lie, callers that ask first, answers before the end, and the limits."""
+"""Request bodies: chunks, lengths that lie, callers that ask first, and answers before the end."""
 
 import asyncio
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
 from gateway import line as transport
-from gateway.client import Limits
 from tests.gateway.caller import (
     CHAT,
+    CHUNKED,
     HELLO,
     MODELS,
-    Answer,
     Caller,
+    announced,
     asked,
     caller,
     chunked,
@@ -21,17 +20,10 @@ from tests.gateway.caller import (
     still_serves,
 )
 from tests.gateway.engine import Engine
-from tests.gateway.house import House, house, until
+from tests.gateway.house import House, until
 
-TE = "transfer-encoding: chunked"
 EXPECT = "expect: 100-continue"
-STRANGER = "authorization: Bearer tir_wrong000_x"
 MESSAGES = [{"role": "user", "content": "hello"}]
-
-
-def announced(length: int, *lines: str, target: str = CHAT) -> bytes:
-    """A head whose body is still to come."""
-    return asked("POST", target, f"content-length: {length}", *lines)
 
 
 # ── chunks ───────────────────────────────────────────────────────────────────────────────────────
@@ -52,7 +44,7 @@ async def test_a_chunked_body_is_put_together(
     gateway: House, engine: Engine, body: bytes, cut: int | None
 ) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE, "x-request-id: mine"))
+        await line.send(asked("POST", CHAT, CHUNKED, "x-request-id: mine"))
         for at in range(0, len(body), cut or len(body)):
             await line.send(body[at : at + (cut or len(body))])
             await asyncio.sleep(0)
@@ -61,7 +53,7 @@ async def test_a_chunked_body_is_put_together(
         await line.send(asked("GET", MODELS))
         assert (await line.answer()).status == 200
     assert engine.seen[0]["messages"] == MESSAGES
-    assert f"content-length: {len(HELLO)}\r\n" in engine.heads[0].lower() or engine.seen[0] != {}
+    assert "content-length" in engine.heads[0]
     assert "transfer-encoding" not in engine.heads[0]
     assert "x-sum" not in engine.heads[0]
 
@@ -73,7 +65,7 @@ async def test_a_coding_in_capitals_is_one(gateway: House, engine: Engine) -> No
 
 async def test_trailers_without_end_are_refused_and_not_kept(gateway: House, engine: Engine) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE) + chunked(HELLO, last=b"0\r\n"))
+        await line.send(asked("POST", CHAT, CHUNKED) + chunked(HELLO, last=b"0\r\n"))
         sending = asyncio.create_task(_pour(line, b"x-trailer-%d: " + b"y" * 1000 + b"\r\n"))
         answer = await line.answer()
         assert (answer.status, answer.code, answer.closes) == (431, "headers_too_large", True)
@@ -84,7 +76,7 @@ async def test_trailers_without_end_are_refused_and_not_kept(gateway: House, eng
 
 async def test_one_trailer_without_end_is_refused_and_not_kept(gateway: House, engine: Engine) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE) + chunked(HELLO, last=b"0\r\nx-long: "))
+        await line.send(asked("POST", CHAT, CHUNKED) + chunked(HELLO, last=b"0\r\nx-long: "))
         sending = asyncio.create_task(_pour(line, b"y" * 1000))
         assert (await line.answer()).status == 431
         line.hang_up()
@@ -94,7 +86,7 @@ async def test_one_trailer_without_end_is_refused_and_not_kept(gateway: House, e
 
 async def test_an_extension_without_end_is_refused(gateway: House, engine: Engine) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE) + b"30;ext=")
+        await line.send(asked("POST", CHAT, CHUNKED) + b"30;ext=")
         sending = asyncio.create_task(_pour(line, b"y" * 1000))
         assert (await line.answer()).status == 431
         line.hang_up()
@@ -119,7 +111,9 @@ async def _pour(line: Caller, data: bytes, *, most: int = 10_000) -> None:
 
 
 # ── lengths that lie ─────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("head", [announced(100), asked("POST", CHAT, TE) + b"64\r\n"], ids=["length", "chunk"])
+@pytest.mark.parametrize(
+    "head", [announced(100), asked("POST", CHAT, CHUNKED) + b"64\r\n"], ids=["length", "chunk"]
+)
 async def test_a_body_cut_short_reaches_no_engine(gateway: House, engine: Engine, head: bytes) -> None:
     async with caller(gateway) as line:
         await line.send(head + HELLO)
@@ -176,7 +170,7 @@ async def test_who_asks_first_is_told_to_go_on(gateway: House, engine: Engine) -
 
 async def test_who_asks_first_with_chunks_is_told_to_go_on(gateway: House) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE, "Expect: 100-Continue"))
+        await line.send(asked("POST", CHAT, CHUNKED, "Expect: 100-Continue"))
         assert (await line.head()).status == 100
         await line.send(chunked(HELLO))
         assert (await line.answer()).status == 200
@@ -239,7 +233,7 @@ async def test_who_sends_on_after_an_early_answer_is_cut_in_the_end(
 ) -> None:
     monkeypatch.setattr(transport, "LINGER_SECONDS", 0.05)
     async with caller(gateway) as line:
-        await line.send(asked("POST", "/e/tiny/v1/nothing", TE))
+        await line.send(asked("POST", "/e/tiny/v1/nothing", CHUNKED))
         assert (await line.answer()).status == 404
         with pytest.raises(ConnectionError):
             await _send_on(line, b"1\r\nx\r\n")
@@ -249,7 +243,7 @@ async def test_who_sends_on_after_an_early_answer_is_cut_in_the_end(
 async def test_a_body_nobody_asked_for_is_not_kept(gateway: House, engine: Engine) -> None:
     engine.behaviour = "hang"  # before it looks at the path
     async with caller(gateway) as line:
-        await line.send(asked("GET", MODELS, TE))
+        await line.send(asked("GET", MODELS, CHUNKED))
         await until(lambda: engine.open == 1, "the engine to be asked")
         [one] = gateway.server.lines
         assert one.call is not None
@@ -264,7 +258,7 @@ async def test_a_body_nobody_asked_for_is_not_kept(gateway: House, engine: Engin
 
 async def test_a_body_of_tiny_chunks_weighs_what_it_is(gateway: House, engine: Engine) -> None:
     async with caller(gateway) as line:
-        await line.send(asked("POST", CHAT, TE))
+        await line.send(asked("POST", CHAT, CHUNKED))
         await until(lambda: any(one.call for one in gateway.server.lines), "the request to be under way")
         [one] = gateway.server.lines
         assert one.call is not None
@@ -279,96 +273,3 @@ async def test_a_body_of_tiny_chunks_weighs_what_it_is(gateway: House, engine: E
         await line.send(chunked(HELLO))
         assert (await line.answer()).status == 200
     assert engine.seen[0]["messages"] == MESSAGES
-
-
-# ── limits ───────────────────────────────────────────────────────────────────────────────────────
-@pytest.fixture
-async def small(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr(transport, "HEAD_BYTES", 2048)
-    async with house(tmp_path, engine, limits=Limits(body_bytes=1000, body_seconds=0.1)) as running:
-        yield running
-
-
-def refusal(answer: Answer, status: int, code: str) -> None:
-    assert (answer.status, answer.code, answer.closes) == (status, code, True)
-
-
-BIG_HEADS = {
-    "one header": asked("GET", MODELS, "x-a: " + "y" * 3000),
-    "many headers": asked("GET", MODELS, *(f"x-{n}: y" for n in range(600))),
-    "the target": asked("GET", MODELS + "?" + "y" * 3000),
-    "no end": asked("GET", MODELS, "x-a: " + "y" * 3000)[:-4],
-    "a name": asked("GET", MODELS, "x" * 3000 + ": y"),
-}
-
-
-@pytest.mark.parametrize("head", BIG_HEADS.values(), ids=BIG_HEADS.keys())
-@pytest.mark.parametrize("cut", [None, 500], ids=["at once", "in parts"])
-async def test_a_head_too_large_is_431(small: House, engine: Engine, head: bytes, cut: int | None) -> None:
-    async with caller(small) as line:
-        for at in range(0, len(head), cut or len(head)):
-            await line.send(head[at : at + (cut or len(head))])
-            await asyncio.sleep(0.001)
-        refusal(await line.answer(), 431, "headers_too_large")
-        assert await line.ended() == b""
-    assert engine.heads == []
-
-
-async def test_a_head_just_small_enough_passes_with_its_body(small: House) -> None:
-    body = HELLO + b" " * (1000 - len(HELLO))
-    head = asked("POST", CHAT, "x-a: " + "y" * 1700, body=body)
-    assert len(head) > 2048
-    async with caller(small) as line:
-        await line.send(head * 3)
-        assert [(await line.answer()).status for _ in range(3)] == [200] * 3
-
-
-@pytest.mark.parametrize("data", [announced(1001) + b" " * 1001, asked("POST", CHAT, TE) + chunked(b" " * 1001)])
-async def test_a_body_too_large_is_413(small: House, engine: Engine, data: bytes) -> None:
-    answer = await once(small, data)
-    assert (answer.status, answer.code) == (413, "request_too_large")
-    assert engine.heads == []
-    await still_serves(small)
-
-
-@pytest.mark.parametrize("data", [announced(1001), asked("POST", CHAT, TE) + b"3e9\r\n" + b" " * 999])
-async def test_a_body_that_does_not_come_is_408(small: House, engine: Engine, data: bytes) -> None:
-    async with caller(small) as line:
-        await line.send(data)
-        refusal(await line.answer(), 408, "request_timeout")
-        assert await line.ended() == b""
-    assert engine.heads == []
-
-
-async def test_a_head_that_does_not_come_is_408(
-    gateway: House, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(transport, "HEAD_SECONDS", 0.01)
-    async with caller(gateway) as fresh, caller(gateway) as used:
-        await used.send(asked("GET", "/healthz"))
-        assert (await used.answer()).status == 200
-        for line in (fresh, used):
-            await line.send(b"GET / HTTP/1.1\r\nhost")
-        for line in (fresh, used):
-            refusal(await line.answer(), 408, "request_timeout")
-            assert await line.ended() == b""
-    assert engine.heads == []
-
-
-async def test_a_head_that_dribbles_is_408_all_the_same(gateway: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "HEAD_SECONDS", 0.2)
-    async with caller(gateway) as line:
-        dribbling = asyncio.create_task(_dribble(line))
-        refusal(await line.answer(), 408, "request_timeout")
-        line.hang_up()
-        await dribbling
-
-
-async def _dribble(line: Caller) -> None:
-    try:
-        await line.send(b"GET / HTTP/1.1\r\n")
-        for number in range(1000):
-            await line.send(b"x-%d: y\r\n" % number)
-            await asyncio.sleep(0.01)
-    except ConnectionError:
-        pass

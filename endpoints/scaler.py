@@ -16,12 +16,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import redis
-from django.db.models import Avg, Exists, OuterRef
+from django.db.models import Avg, Exists, F, OuterRef
 
 from endpoints import bell, facts
 from endpoints.autoscale import History, Policy, Signal, desired, is_whole, listen
 from endpoints.autoscale.hearing import SILENCE, Heard
-from endpoints.models import Deployment, Endpoint, Instance
+from endpoints.models import Deployment, Endpoint, Instance, Region
 from endpoints.models.deployment import DeploymentState, InstanceState
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ HISTORY = "tir:autoscale:"  # and the endpoint's id; gone when nobody looked for
 GATEWAYS = "tir:autoscale-gateways"  # when each was heard last: {source: seconds since 1970}
 FORGET_SECONDS = 60
 SAMPLES = timedelta(seconds=45)  # CPU and memory are the mean of the slots in it
+MACHINE = ("vcpus", "memory_bytes", "gpu_count")
 UNDER_WAY = (InstanceState.STARTING, InstanceState.LOADING)
 Memory = dict[int, History]
 
@@ -86,7 +87,8 @@ def policy_of(endpoint: Endpoint) -> Policy:
 
 def _endpoints() -> Iterable[Endpoint]:
     running = Deployment.objects.filter(endpoint=OuterRef("pk"), state=DeploymentState.RUNNING)
-    return Endpoint.objects.autoscaled().annotate(deploying=Exists(running)).order_by("id")
+    machine = {name: F(f"serving_revision__instance_type__{name}") for name in MACHINE}
+    return Endpoint.objects.autoscaled().annotate(deploying=Exists(running), **machine).order_by("id")
 
 
 def _may_change(endpoint: Endpoint, traffic: Traffic) -> bool:
@@ -123,15 +125,29 @@ def _signals(
     rows = Instance.objects.live().filter(endpoint__in=endpoints).values_list("endpoint_id", "name", "state")
     for endpoint_id, name, state in rows:
         instances[endpoint_id].append((name, state))
-    use = _use([one.pk for one in endpoints if one.pk in traffic], at)
+    use = _use([one.pk for one in endpoints if traffic[one.pk].total], at)
+    free = dict(Region.objects.values_list("pk", "capacity"))
     return {
-        one.pk: _signal(one, instances[one.pk], traffic[one.pk], use.get(one.pk, Use()), whole=whole)
+        one.pk: _signal(
+            one,
+            instances[one.pk],
+            traffic[one.pk],
+            use.get(one.pk, Use()),
+            room=_room(one, free[one.region_id]),
+            whole=whole,
+        )
         for one in endpoints
     }
 
 
 def _signal(
-    endpoint: Endpoint, instances: Sequence[tuple[str, str]], traffic: Traffic, use: Use, *, whole: bool
+    endpoint: Endpoint,
+    instances: Sequence[tuple[str, str]],
+    traffic: Traffic,
+    use: Use,
+    *,
+    room: int | None,
+    whole: bool,
 ) -> Signal:
     ready = [name for name, state in instances if state == InstanceState.READY]
     return Signal(
@@ -146,7 +162,18 @@ def _signal(
         memory=use.memory,
         whole=whole,
         deploying=bool(getattr(endpoint, "deploying", False)),
+        room=room,
     )
+
+
+def _room(endpoint: Endpoint, free: Mapping[str, Any]) -> int | None:
+    """By what the region's runtime said within the last seconds; None before it said anything."""
+    if not free:
+        return None
+    vcpus, memory_bytes, gpus = (int(getattr(endpoint, name)) for name in MACHINE)
+    left = [free["cpu_millis_free"] // (vcpus * 1000), free["memory_bytes_free"] // memory_bytes]
+    left += [free["gpus_free"] // gpus] if gpus else []
+    return max(0, int(min(left)))
 
 
 def _use(endpoints: Collection[int], at: datetime) -> Mapping[int, Use]:

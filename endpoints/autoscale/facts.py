@@ -13,6 +13,7 @@ class Signal:
     `in_flight` None: no gateway was heard, which is not zero requests. `whole` False: a gateway that spoke
     lately is silent, so the counts are a lower bound. `idle`: of the ready instances, those that carry
     nothing. `cpu`, `memory`: mean of the ready instances, per cent of their machines; None: not measured.
+    `room`: how many more the region holds; None: not known.
     """
 
     in_flight: int | None
@@ -26,6 +27,7 @@ class Signal:
     memory: float | None = None
     whole: bool = True
     deploying: bool = False
+    room: int | None = None
 
     @property
     def load(self) -> int:

@@ -32,12 +32,13 @@ def _by_use(signal: Signal, policy: Policy, load: float, steady: timedelta) -> i
 
     Never more than there are requests: one without a request would cool nothing, and an engine's memory is
     as full with little to do as with much. One at a time, each seen to serve before the next: until then the
-    samples speak of the time before.
+    samples speak of the time before. And none where there is no room: heat is no shortage that the endpoint
+    would have to report, as requests that nobody can take are.
     """
     if signal.hottest is None or signal.ready == 0:
         return 0
     if signal.hottest >= policy.threshold:
-        settled = steady >= SETTLING and signal.starting == 0
+        settled = steady >= SETTLING and signal.starting == 0 and signal.room != 0
         needed = signal.ready + 1 if settled else signal.ready + signal.starting
     else:
         needed = ceil(signal.ready * (signal.cpu or 0) / policy.threshold)

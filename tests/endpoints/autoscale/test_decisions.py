@@ -55,6 +55,15 @@ def test_cpu_asks_for_the_next_only_when_the_last_was_seen_to_serve() -> None:
     assert later.wanted == 3
 
 
+def test_cpu_asks_for_none_where_there_is_no_room_and_requests_do() -> None:
+    hot = Signal(9, wanted=1, ready=1, cpu=100.0, room=0)
+    assert told(hot, 60)[2] is None
+    assert told(replace(hot, room=1), 60)[2]
+    _, _, needed = told(replace(hot, in_flight=25), 60)
+    assert needed
+    assert needed.wanted == 3
+
+
 def test_below_the_minimum_nothing_is_waited_for() -> None:
     decision = desired(
         signal := Signal(0, wanted=1, ready=1), replace(POLICY, min=3), History.begin(signal, START), START

@@ -45,6 +45,7 @@ def signals(draw: st.DrawFn) -> Signal:
         memory=draw(st.none() | st.floats(0, 100)),
         whole=draw(st.booleans()),
         deploying=draw(st.booleans()),
+        room=draw(st.none() | st.integers(0, 3)),
     )
 
 

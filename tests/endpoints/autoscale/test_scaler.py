@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import User
 from endpoints import bell, facts, scaler
 from endpoints.autoscale.hearing import SILENCE
-from endpoints.models import Endpoint, Event, Instance
+from endpoints.models import Endpoint, Event, Instance, Region
 from endpoints.planner import limits
 from endpoints.regions import replace_runtime
 from endpoints.spec import ScalingSpec
@@ -282,6 +282,29 @@ def test_a_deploy_with_a_smaller_maximum_wants_no_more_than_that() -> None:
 # ── CPU and memory ───────────────────────────────────────────────────────────────────────────────
 def test_cpu_over_the_threshold_asks_for_one_more(gateways: Gateways) -> None:
     endpoint = active(gateways)
+    run_hot(gateways, endpoint)
+    assert endpoint.wanted == 2
+    assert decisions(endpoint)[0].message.startswith("wanted 2: CPU 90 % and memory 25 % / threshold 80 %, 4 in")
+
+
+def test_cpu_over_the_threshold_asks_for_nothing_where_the_region_is_full(gateways: Gateways) -> None:
+    """One that serves as many as were wanted is not called short of instances for being busy."""
+    endpoint = active(gateways)
+    full = endpoint.region.capacity | {"cpu_millis_free": 1999}
+    Region.objects.filter(pk=endpoint.region_id).update(capacity=full)
+    run_hot(gateways, endpoint)
+    assert (endpoint.wanted, endpoint.status) == (1, "active")
+
+
+def test_a_region_that_said_nothing_yet_holds_nobody_back(gateways: Gateways) -> None:
+    endpoint = active(gateways)
+    Region.objects.filter(pk=endpoint.region_id).update(capacity={})
+    run_hot(gateways, endpoint)
+    assert endpoint.wanted == 2
+
+
+def run_hot(gateways: Gateways, endpoint: Endpoint) -> None:
+    """A minute with four requests in flight and CPU at 90 % of a machine of two cores."""
     gateways.load[endpoint.pk] = 4
     for _ in range(30):
         for one in endpoint.instances.live():
@@ -290,8 +313,6 @@ def test_cpu_over_the_threshold_asks_for_one_more(gateways: Gateways) -> None:
                 defaults={"endpoint": endpoint, "cpu_millis": 1800, "memory_bytes": 1 << 30},
             )  # fmt: skip
         gateways.pass_time(2, endpoint)
-    assert endpoint.wanted == 2
-    assert decisions(endpoint)[0].message.startswith("wanted 2: CPU 90 % and memory 25 % / threshold 80 %, 4 in")
 
 
 # ── what it costs ────────────────────────────────────────────────────────────────────────────────
@@ -308,7 +329,7 @@ def test_many_cost_the_same_queries_as_few_and_no_write(gateways: Gateways) -> N
             assert scaler.autoscale(at=gateways.steering.clock()) == []
         assert all(one["sql"].startswith("SELECT") for one in captured.captured_queries)
         counts.append(len(captured))
-    assert counts == [3, 3]
+    assert counts == [4, 4]
 
 
 def test_idle_ones_at_their_minimum_cost_one_query(gateways: Gateways) -> None:

@@ -79,7 +79,7 @@ def run(config: EngineConfig, port: int) -> int:
     try:
         server = xllamacpp.Server(params(config, port))
     except RuntimeError as error:
-        raise Refusal(65, f"llama.cpp cannot serve {config.model}: see its messages above") from error
+        raise Refusal(65, "llama.cpp cannot load this model file; its own messages stand above") from error
     # Blocked only now: while the engine loads it holds the interpreter, and no handler of ours could run.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     got = signal.sigwait(signals)

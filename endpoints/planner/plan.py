@@ -71,7 +71,7 @@ def _after_failure(facts: EndpointFacts, world: seen.World, at: datetime, answer
 
 def _note_failure(facts: EndpointFacts, answer: Plan) -> None:
     rest = f"Revision {facts.serving.number} serves on." if facts.serving else "Nothing serves."
-    said = answer.deployment.get("message") or "See the phase that failed."
+    said = seen.sentence(str(answer.deployment.get("message") or "See the phase that failed."))
     answer.notes.append(
         Note("deployment.failed", f"{said} {rest}", Severity.BAD, str(answer.deployment.get("reason", "")))
     )

@@ -131,15 +131,22 @@ def cause(seen: Observed | None) -> tuple[str, str]:
     if code is None:
         return "Lost", seen.message or "It ended and nothing says how."
     if code in limits.NEVER_MENDS:
-        return limits.NEVER_MENDS[code], seen.message or f"Exit code {code}."
+        return limits.NEVER_MENDS[code], sentence(seen.message or f"exit code {code}")
     if "memory" in seen.message.lower():
-        return "OutOfMemory", seen.message
+        return "OutOfMemory", sentence(seen.message)
     if code > 128:
         number = code - 128
         known = number in set(signal.Signals)
         word = signal.Signals(number).name if known else f"signal {number}"
-        return "Killed", f"Ended by {word} (exit code {code}). {seen.message}".strip()
-    return "Exited", f"Exit code {code}. {seen.message}".strip()
+        said = seen.message.removeprefix(f"killed by signal {number}").removeprefix(": ")
+        return "Killed", f"Ended by {word} (exit code {code}). {sentence(said)}".strip()
+    return "Exited", sentence(seen.message or f"exit code {code}")
+
+
+def sentence(text: str) -> str:
+    """What a machine said, as one stands among others: a capital first, a full stop last."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", "…")) or not text else ".")
 
 
 def _moved(one: InstanceFacts, seen: Observed, probe: Probe | None, at: datetime, plan: Plan) -> InstanceFacts:

@@ -36,7 +36,8 @@ class Fate:
         if self.asked and self.exit_code == 137:
             return "killed: it did not stop in time"
         how = f"killed by signal {self.exit_code - 128}" if self.exit_code > 128 else f"exit code {self.exit_code}"
-        return f"{how}: {last_words}" if last_words else how
+        said = last_words.removeprefix("serving: ")
+        return f"{how}: {said}" if said else how
 
 
 @dataclass(frozen=True)

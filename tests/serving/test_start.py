@@ -73,7 +73,7 @@ def test_a_gguf_that_the_engine_cannot_load_is_65(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     code, said = run_whole(tmp_path, model=a_gguf(tmp_path))
     assert code == 65
-    assert "serving: llama.cpp cannot serve" in said
+    assert "serving: llama.cpp cannot load this model file" in said
 
 
 def test_an_engine_that_is_not_installed_is_72(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from endpoints.planner import limits
+from endpoints.planner.seen import cause
 from endpoints.runtimes.base import Observed, Phase
 from tests.endpoints.planner.world import OWNER, World
 
@@ -73,7 +74,7 @@ def test_five_crashes_while_serving_halt_the_endpoint_until_a_person_acts(world:
     assert world.starts - started == limits.CRASHES_WHILE_SERVING + 1 - 2
     halted = [note for note in world.notes if note.kind == "endpoint.halted"]
     assert len(halted) == 1
-    assert "bad" in halted[0].message
+    assert halted[0].message.endswith("The last: Bad.")
     before = world.starts
     world.run(seconds=3600, step=5)
     assert world.starts == before
@@ -249,3 +250,21 @@ def test_losing_all_during_an_update_still_ends_well(world: World) -> None:
         world.kill(name)
     world.run(until="active", seconds=120)
     assert {one.revision_id for one in world.facts.instances} == {20}
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "reason", "message"),
+    [
+        (137, "killed by signal 9", "Killed", "Ended by SIGKILL (exit code 137)."),
+        (139, "killed by signal 11: at layer 3", "Killed", "Ended by SIGSEGV (exit code 139). At layer 3."),
+        (1, "exit code 1: no room", "Exited", "Exit code 1: no room."),
+        (65, "exit code 65: not a model", "BadModelFile", "Exit code 65: not a model."),
+        (137, "killed: it needed more memory than its limit", "OutOfMemory",
+         "Killed: it needed more memory than its limit."),
+        (3, "", "Exited", "Exit code 3."),
+    ],
+)  # fmt: skip
+def test_an_end_is_told_in_whole_sentences_and_once(code: int, said: str, reason: str, message: str) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    one = Observed("a", "endpoint-1", 1, Phase.EXITED, None, code, said, at, at)
+    assert cause(one) == (reason, message)

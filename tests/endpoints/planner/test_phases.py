@@ -128,7 +128,7 @@ def test_three_crashes_fail_a_first_deployment_and_nothing_more_is_started(world
     assert world.facts.status == "failed"
     assert world.starts == limits.CRASHES_WHILE_DEPLOYING
     assert world.reasons == {1: "CrashLoop"}
-    assert "out of luck" in world.last_phases[3].message
+    assert "Out of luck." in world.last_phases[3].message
 
 
 @pytest.mark.parametrize(("code", "reason"), limits.NEVER_MENDS.items())

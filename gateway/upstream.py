@@ -15,6 +15,8 @@ import httptools
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 3.0  # less than the five after which llama.cpp and uvicorn hang up
 FRESH_SECONDS = 0.005
+FICKLE_SECONDS = 60.0  # without reuse, where an engine hung up right behind an answer
+BEHIND_SECONDS = 0.5  # that long after its answer is right behind it
 HIGH_WATER = 256 * 1024
 HEADER_LIMIT = 64 * 1024
 
@@ -50,7 +52,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.closed = False
         self.reusable = False
-        self.idle_since = 0.0
+        self.hung_up = False  # the engine did, not we
+        self.idle_since = 0.0  # since the last answer; 0 before it
         self._poll: select.poll | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._expecting = False
@@ -149,6 +152,7 @@ class Connection(asyncio.Protocol):
         )
         if unframed and exc is None and not self.closed:
             self.complete = True  # an answer without a length ends with its connection
+        self.hung_up = not self.closed
         self.closed, self.reusable = True, False
         self._wake()
 
@@ -217,6 +221,7 @@ class Pool:
         self.idle_seconds = idle_seconds
         self.connect_seconds = connect_seconds
         self.idle: dict[Address, list[Connection]] = {}
+        self.fickle: dict[Address, float] = {}  # engines that hang up unannounced, and until when that counts
 
     async def acquire(self, address: Address) -> Connection:
         """A connection that nothing was sent on yet for this request. Raises Refused."""
@@ -225,14 +230,21 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next request if its answer was read to the end and the engine agrees; else hang up."""
         if not (connection.complete and connection.reusable and not connection.closed):
+            if connection.hung_up and connection.head is None:
+                self._distrust(connection)
             connection.close()
             return
-        connection.idle_since = self.clock()
+        now = self.clock()
+        if now < self.fickle.get(connection.address, 0.0):
+            connection.close()
+            return
+        connection.idle_since = now
         self.idle.setdefault(connection.address, []).append(connection)
 
     def sweep(self) -> None:
         """Hang up what waited too long."""
         oldest = self.clock() - self.idle_seconds
+        self.fickle = {address: until for address, until in self.fickle.items() if until > self.clock()}
         for address, waiting in list(self.idle.items()):
             kept = [one for one in waiting if one.idle_since > oldest and not one.closed]
             for one in waiting:
@@ -257,8 +269,16 @@ class Pool:
             connection = waiting.pop()
             if connection.idle_since > oldest and connection.sound(just_used=connection.idle_since > fresh):
                 return connection
+            self._distrust(connection)
             connection.close()
         return None
+
+    def _distrust(self, connection: Connection) -> None:
+        """An engine that hangs up right behind an answer, without having said so, would lose the next request
+        every so often: a moment later, none could tell whether it had begun."""
+        now = self.clock()
+        if now - connection.idle_since < BEHIND_SECONDS:
+            self.fickle[connection.address] = now + FICKLE_SECONDS
 
     async def _connect(self, address: Address) -> Connection:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -115,6 +116,44 @@ async def test_a_pooled_socket_that_was_reset_meanwhile_is_not_used(gateway: Hou
     async with Engine(port=engine.port) as again:
         await still_serves(gateway)
         assert len(again.seen) == 1
+
+
+@pytest.mark.parametrize("width", [1, 16])
+async def test_an_engine_that_keeps_hanging_up_unannounced_is_soon_known_for_it(
+    tmp_path: Path, width: int
+) -> None:
+    """It does so in a thread of its own, at any moment: some requests may be lost, until it is known."""
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        Thread(target=_accepting, args=(listening, seen), daemon=True).start()
+        engine = Engine(port=listening.getsockname()[1])
+        async with house(tmp_path, engine) as gateway:
+            rows = await asyncio.gather(*(_row(gateway, 320 // width) for _ in range(width)))
+        listening.shutdown(socket.SHUT_RDWR)
+    statuses = [status for row in rows for status in row]
+    assert set(statuses) <= {200, 502}
+    assert statuses.count(502) <= 2 * width
+    assert len(seen) <= 320, "a second generation"
+
+
+async def _row(gateway: House, count: int) -> list[int]:
+    async with caller(gateway) as line:
+        statuses = []
+        for _ in range(count):
+            await line.send(asked(body=HELLO))
+            statuses.append((await line.answer()).status)
+    return statuses
+
+
+def _accepting(listening: socket.socket, seen: list[bytes]) -> None:
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return  # the test is over
+        with connection:
+            seen.append(connection.recv(2**16))
+            connection.sendall(JSON + b"content-length: 2\r\n\r\n{}")
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["a new connection", "a kept connection"])

@@ -185,7 +185,9 @@ class Connection(asyncio.Protocol):
             # llama.cpp promises to keep a connection and hangs up after each stream all the same, a moment
             # later: a request that was sent meanwhile would be lost.
             streamed = b"transfer-encoding" in self.head.headers
-            self.reusable = self.parser.should_keep_alive() and not streamed  # the parser knows only in here
+            unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
+            # The parser knows only in here whether the engine keeps it.
+            self.reusable = self.parser.should_keep_alive() and not streamed and not unsent
 
     # ── waiting ──────────────────────────────────────────────────────────────────────────────────
     async def _wait(self, patience: float) -> bool:

@@ -13,7 +13,6 @@ from gateway.client import Limits
 from tests.gateway.caller import (
     CHAT,
     HELLO,
-    MODELS,
     STREAMED,
     Answer,
     Script,
@@ -294,49 +293,3 @@ def _apart(*parts: bytes):  # type: ignore[no-untyped-def]
         return False
 
     return play
-
-
-# ── slow engines ─────────────────────────────────────────────────────────────────────────────────
-async def test_a_slow_engines_events_pass_on_one_by_one(tmp_path: Path) -> None:
-    async with Engine(pause=0.02, words=4) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
-        await line.send(asked(body=STREAMED))
-        assert (await line.head()).status == 200
-        first = await line.chunk()
-        assert first.count(b"data:") == 1
-        assert engine.open == 1  # the rest is still to come
-        rest = b""
-        while chunk := await line.chunk():
-            rest += chunk
-        assert rest.endswith(DONE)
-
-
-async def test_a_slow_engines_bytes_are_put_together_to_events(tmp_path: Path) -> None:
-    data = EVENT * 2 + DONE
-    parts = [b"1\r\n%c\r\n" % byte for byte in data]
-    answer = await played(
-        tmp_path, EVENTS + b"transfer-encoding: chunked\r\n\r\n", *parts, b"0\r\n\r\n", body=STREAMED
-    )
-    assert answer.body == data
-
-
-async def test_an_engine_that_stops_in_its_head_is_given_up(tmp_path: Path) -> None:
-    async def play(writer: asyncio.StreamWriter) -> bool:
-        writer.write(JSON)
-        await asyncio.Event().wait()
-        return True
-
-    limits = Limits(heartbeat_seconds=0.02, silence_seconds=0.06)
-    async with Script(play=play) as engine, house(tmp_path, engine, limits=limits) as gateway:
-        answer = await once(gateway, asked(body=HELLO))
-        assert (answer.status, answer.code) == (504, "upstream_timeout")
-        await until(lambda: engine.open == 0, "the engine to be let go")
-        assert len(engine.seen) == 1
-
-
-async def test_models_of_a_slow_engine_do_not_hold_others_up(tmp_path: Path) -> None:
-    async with Engine(behaviour="hang") as engine, house(tmp_path, engine) as gateway, caller(gateway) as waiting:
-        await waiting.send(asked("GET", MODELS))
-        await until(lambda: engine.open == 1, "the engine to be asked")
-        assert (await once(gateway, asked("GET", "/healthz"))).status == 200
-        engine.hold.set()
-        assert (await waiting.answer()).status == 200

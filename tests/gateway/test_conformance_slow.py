@@ -1,0 +1,131 @@
+"""Engines that are slow: to read, to answer, or in the middle of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from gateway.client import Limits
+from tests.gateway.caller import CHAT, HELLO, MODELS, STREAMED, Script, asked, caller, once, says
+from tests.gateway.engine import Engine
+from tests.gateway.house import house, until
+
+JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+LARGE = b'{"padding":"' + b"x" * 6 * 2**20 + b'"}'
+HASTY = Limits(heartbeat_seconds=0.02, silence_seconds=0.06)
+
+
+async def test_a_slow_engines_events_pass_on_one_by_one(tmp_path: Path) -> None:
+    async with Engine(pause=0.02, words=4) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=STREAMED))
+        assert (await line.head()).status == 200
+        first = await line.chunk()
+        assert first.count(b"data:") == 1
+        assert engine.open == 1  # the rest is still to come
+        rest = b""
+        while chunk := await line.chunk():
+            rest += chunk
+        assert rest.endswith(DONE)
+
+
+async def test_a_slow_engines_bytes_are_put_together_to_events(tmp_path: Path) -> None:
+    data = EVENT * 2 + DONE
+    parts = [b"1\r\n%c\r\n" % byte for byte in data]
+    play = says(EVENTS + b"transfer-encoding: chunked\r\n\r\n", *parts, b"0\r\n\r\n")
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway:
+        assert (await once(gateway, asked(body=STREAMED))).body == data
+
+
+async def test_an_engine_that_stops_in_its_head_is_given_up(tmp_path: Path) -> None:
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(JSON)
+        await asyncio.Event().wait()
+        return True
+
+    async with Script(play=play) as engine, house(tmp_path, engine, limits=HASTY) as gateway:
+        answer = await once(gateway, asked(body=HELLO))
+        assert (answer.status, answer.code) == (504, "upstream_timeout")
+        await until(lambda: engine.open == 0, "the engine to be let go")
+        assert len(engine.seen) == 1
+
+
+async def test_models_of_a_slow_engine_do_not_hold_others_up(tmp_path: Path) -> None:
+    async with Engine(behaviour="hang") as engine, house(tmp_path, engine) as gateway, caller(gateway) as waiting:
+        await waiting.send(asked("GET", MODELS))
+        await until(lambda: engine.open == 1, "the engine to be asked")
+        assert (await once(gateway, asked("GET", "/healthz"))).status == 200
+        engine.hold.set()
+        assert (await waiting.answer()).status == 200
+
+
+# ── engines that do not take the whole request ───────────────────────────────────────────────────
+Heard = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def hearing(heads: list[bytes], then: Heard) -> AsyncIterator[Engine]:
+    """An engine that reads a head only, and does `then` while the body is still coming."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        await then(reader, writer)
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**16) as server:
+        yield Engine(port=server.sockets[0].getsockname()[1])
+
+
+async def test_an_engines_answer_before_the_end_of_the_body_arrives(tmp_path: Path) -> None:
+    text = b'{"error":{"message":"too much"}}'
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 413 No\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(text) + text)
+        await writer.drain()
+        while await reader.read(2**16):
+            pass
+
+    heads: list[bytes] = []
+    async with hearing(heads, refuse) as engine, house(tmp_path, engine) as gateway:
+        answer = await once(gateway, asked(body=LARGE))
+        assert (answer.status, answer.json()["error"]["message"]) == (413, "too much")
+        assert gateway.app.gateway.pool.idle == {}  # the rest of a body is no beginning of a request
+    assert len(heads) == 1
+
+
+async def test_an_engine_that_hangs_up_while_the_body_comes_is_502_and_asked_once(tmp_path: Path) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    heads: list[bytes] = []
+    async with hearing(heads, leave) as engine, house(tmp_path, engine) as gateway:
+        answer = await once(gateway, asked(body=LARGE))
+        assert (answer.status, answer.code) == (502, "upstream_lost")
+    assert len(heads) == 1
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["the engine is given up", "the caller leaves"])
+async def test_an_engine_that_takes_no_body_holds_nobody(tmp_path: Path, leaves: bool) -> None:
+    over = asyncio.Event()
+
+    async def nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    heads: list[bytes] = []
+    limits = None if leaves else HASTY
+    async with hearing(heads, nothing) as engine, house(tmp_path, engine, limits=limits) as gateway:
+        async with caller(gateway) as line:
+            await line.send(asked("POST", CHAT, body=LARGE))
+            await until(lambda: len(heads) == 1, "the engine to be asked")
+            if not leaves:
+                answer = await line.answer()
+                assert (answer.status, answer.code) == (504, "upstream_timeout")
+        [record] = await gateway.settled()
+        assert record.status == (499 if leaves else 504)
+        assert gateway.app.gateway.balancer.in_flight == {}
+        over.set()

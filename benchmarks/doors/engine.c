@@ -130,7 +130,8 @@ static void run_due(void) {
     while (head != tail && ring[head % RING].at <= at) {
         struct due one = ring[head++ % RING];
         if (lines[one.fd].generation != one.generation || !lines[one.fd].left) continue;
-        if (step(one.fd, 0) && lines[one.fd].left) ring[tail++ % RING] = (struct due){one.at + interval, one.fd, one.generation};
+        if (step(one.fd, 0) && lines[one.fd].left)
+            ring[tail++ % RING] = (struct due){one.at + interval, one.fd, one.generation};
         else if (lines[one.fd].generation == one.generation && lines[one.fd].closing) let_go(one.fd);
     }
     arm();

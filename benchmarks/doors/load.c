@@ -84,7 +84,8 @@ static void hang_up(struct line *line) {
 
 static int dial(struct line *line) {
     int on = 1;
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    place.sin_port = htons(port);
     line->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(line->fd, (struct sockaddr *)&place, sizeof place)) {
         fail("connect:", strerror(errno), 100);
@@ -302,7 +303,10 @@ int main(int count, char **words) {
     }
     struct epoll_event ready[READY];
     int begun = 0;
-    for (int64_t at = now(); (at < ends || asking || begun < connections) && errors < TOO_MANY && at < ends + GRACE * 1000000000LL; at = now()) {
+    for (;;) {
+        int64_t at = now();
+        if (at >= ends && !asking && begun == connections) break;
+        if (errors >= TOO_MANY || at > ends + GRACE * 1000000000LL) break;
         int wait = begin(at, &begun), many = epoll_wait(poller, ready, READY, wait);
         for (int n = 0; n < many; n++) hear(ready[n].data.ptr);
     }

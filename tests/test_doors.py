@@ -128,6 +128,7 @@ ROUTES = {
     "get_endpoint": ("get", "/endpoints/demo"),
     "delete_endpoint": ("delete", "/endpoints/demo"),
     "scale_endpoint": ("post", "/endpoints/demo/scale"),
+    "update_scaling": ("patch", "/endpoints/demo/scaling"),
     "stop_endpoint": ("post", "/endpoints/demo/stop"),
     "start_endpoint": ("post", "/endpoints/demo/start"),
     "restart_endpoint": ("post", "/endpoints/demo/restart"),

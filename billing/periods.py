@@ -11,7 +11,7 @@ from billing.metering import Period
 
 
 def zone() -> ZoneInfo:
-    return ZoneInfo(getattr(settings, "BILLING_TIME_ZONE", "Asia/Kolkata"))
+    return ZoneInfo(settings.BILLING_TIME_ZONE)
 
 
 def month(at: datetime) -> Period:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from typing import TypeVar
+from zoneinfo import available_timezones
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -36,6 +37,15 @@ def integer(name: str, default: int) -> int:
 
 def words(name: str, default: list[str]) -> list[str]:
     return _read(name, default, lambda raw: [word.strip() for word in raw.split(",") if word.strip()], "a list")
+
+
+def time_zone(name: str, default: str) -> str:
+    def convert(raw: str) -> str:
+        if raw not in available_timezones():
+            raise ValueError(raw)
+        return raw
+
+    return _read(name, default, convert, "a time zone's name, such as Asia/Kolkata or UTC")
 
 
 def flag(name: str, default: bool) -> bool:

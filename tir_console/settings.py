@@ -25,6 +25,8 @@ GATEWAY_URL = env.text("GATEWAY_URL", "http://127.0.0.1:8080").rstrip("/")
 GATEWAY_DOMAIN = env.text("GATEWAY_DOMAIN", "localhost")
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 CPU_OVERCOMMIT = env.number("CPU_OVERCOMMIT", 1.0)
+# Months of bills begin and end at this zone's midnight.
+BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
 

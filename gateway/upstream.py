@@ -14,7 +14,6 @@ import httptools
 
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 3.0  # less than the five after which llama.cpp and uvicorn hang up
-FRESH_SECONDS = 0.005
 FICKLE_SECONDS = 60.0  # without reuse, where an engine hung up right behind an answer
 BEHIND_SECONDS = 0.5  # that long after its answer is right behind it
 HIGH_WATER = 256 * 1024
@@ -110,15 +109,10 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         self._wake()
 
-    def sound(self, *, just_used: bool = False) -> bool:
-        """Whether an idle connection can still carry a request: nothing is to be read, so no hang-up either.
-
-        One that carried an answer a blink ago is believed: the event loop has hardly turned since.
-        """
+    def sound(self) -> bool:
+        """Whether an idle connection can still carry a request: nothing is to be read, so no hang-up either."""
         if self.closed or self.transport is None or self.transport.is_closing():
             return False
-        if just_used:
-            return True
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -265,11 +259,10 @@ class Pool:
 
     def _waiting(self, address: Address) -> Connection | None:
         waiting = self.idle.get(address)
-        now = self.clock()
-        oldest, fresh = now - self.idle_seconds, now - FRESH_SECONDS
+        oldest = self.clock() - self.idle_seconds
         while waiting:
             connection = waiting.pop()
-            if connection.idle_since > oldest and connection.sound(just_used=connection.idle_since > fresh):
+            if connection.idle_since > oldest and connection.sound():
                 return connection
             self._distrust(connection)
             connection.close()

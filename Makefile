@@ -19,7 +19,7 @@ stop-all: .venv/installed
 	@$(BIN)/python manage.py up --stop-all $(ARGS)
 
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/test)
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -103,7 +103,7 @@ class ProcessRuntime:
                 self._start(name, workload)
 
     def observe(self, owner: str | None = None) -> dict[str, Observed]:
-        """See Runtime.observe. Also ends engines whose supervisor was killed, and collects ended children."""
+        """See Runtime.observe. Also ends what an engine or a killed supervisor left, and collects ended children."""
         with _outage():
             live = self._live()
             found = {}
@@ -239,8 +239,8 @@ class ProcessRuntime:
         if labels is None:
             return None
         fate = folder.fate()
-        if live is not None and live.supervisor is None:
-            scan.kill_orphans(self.data, [name])
+        if live is not None and live.engines and (live.supervisor is None or fate is not None):
+            scan.kill_orphans(self.data, name, ended=fate is not None)
         if fate is None and live is None:
             fate = self._lost(folder, labels)
         address = folder.address()

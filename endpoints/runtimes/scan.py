@@ -115,11 +115,11 @@ def _environments_by_psutil(mark: bytes) -> Iterator[tuple[int, dict[str, str]]]
                 yield process.pid, environ
 
 
-def kill_orphans(data: str, names: list[str]) -> None:
-    """End processes whose supervisor is gone. Looks again first: a scan may meet a child before its parent."""
-    again = live(data)
-    for name in names:
-        if name in again and again[name].supervisor is None:
-            for pid in again[name].engines:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+def kill_orphans(data: str, name: str, *, ended: bool) -> None:
+    """End the processes of one instance that nobody watches: its supervisor is gone, or has written down the end
+    already and is on its way out. Looks again first: a scan may meet a child before its parent."""
+    again = live(data).get(name)
+    if again is not None and (ended or again.supervisor is None):
+        for pid in again.engines:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

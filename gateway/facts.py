@@ -10,13 +10,17 @@ from django.db.models import F, OuterRef, Subquery
 from django.db.models.fields.json import KeyTransform
 
 from accounts.models import ApiKey
+from endpoints.models import Admission as Rules
 from endpoints.models import Endpoint, Instance, Phase, Revision
-from gateway.routes import Key, Route, RouteTable, Upstream
+from gateway.routes import DEFAULT_ADMISSION, Admission, Key, Quotas, Route, RouteTable, Upstream
 
 DEFAULTS = ("temperature", "top_k", "top_p")
+QUOTAS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+RULES = (*QUOTAS, "queue_limit", "queue_seconds", "wake_seconds", "origins", "max_response_mb")
 STAMP = """
 SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
-            concat_ws('|', id, name, region_id, desired, status, wished_at, serving_revision_id), 0)), 0))::text
+            concat_ws('|', id, name, region_id, desired, status, wished_at, serving_revision_id,
+                      target_concurrency), 0)), 0))::text
           FROM {endpoints} WHERE deleted_at IS NULL),
        (SELECT (count(*), coalesce(sum(hashtextextended(
             concat_ws('|', id, endpoint_id, revision_id, state, address), 0)), 0))::text
@@ -25,7 +29,8 @@ SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
             concat_ws('|', id, project_id, scopes, expires_at), 0)), 0))::text
           FROM {keys} WHERE revoked_at IS NULL),
        (SELECT (count(*), coalesce(sum(id), 0))::text FROM {phases} WHERE state = 'running'),
-       (SELECT coalesce(max(id), 0)::text FROM {revisions})
+       (SELECT coalesce(max(id), 0)::text FROM {revisions}),
+       (SELECT (count(*), coalesce(sum(hashtextextended(rules::text, 0)), 0))::text FROM {rules} AS rules)
 """
 
 Stamp = tuple[str, ...]
@@ -39,6 +44,7 @@ def stamp() -> Stamp:
         "keys": ApiKey._meta.db_table,
         "phases": Phase._meta.db_table,
         "revisions": Revision._meta.db_table,
+        "rules": Rules._meta.db_table,
     }
     with connection.cursor() as cursor:
         cursor.execute(STAMP.format(**tables))
@@ -57,7 +63,8 @@ def _endpoints() -> list[dict[str, Any]]:
     newest = Revision.objects.filter(endpoint=OuterRef("pk")).order_by("-number").values("pk")[:1]
     rows = Endpoint.objects.living().annotate(newest=Subquery(newest), region_slug=F("region__slug"))
     names = ("id", "name", "region_slug", "project_id", "desired", "status", "wished_at", "wished_by")
-    return list(rows.values(*names, "serving_revision_id", "newest", "target_concurrency"))
+    rules = {f"rules_{name}": F(f"admission__{name}") for name in RULES}
+    return list(rows.values(*names, "serving_revision_id", "newest", "target_concurrency", **rules))
 
 
 def _instances() -> dict[int, list[Upstream]]:
@@ -112,6 +119,23 @@ def _route(
         defaults=sampling,
         capacity_per_instance=row["target_concurrency"],
         context_length=context_length,
+        admission=_admission(row),
+    )
+
+
+def _admission(row: dict[str, Any]) -> Admission:
+    """An endpoint without a row of its own has none of the columns."""
+    if row["rules_queue_limit"] is None:
+        return DEFAULT_ADMISSION
+    quotas = Quotas(*(row[f"rules_{name}"] for name in QUOTAS))
+    most = row["rules_max_response_mb"]
+    return Admission(
+        quotas=None if quotas == Quotas() else quotas,
+        queue_limit=row["rules_queue_limit"],
+        queue_seconds=row["rules_queue_seconds"],
+        wake_seconds=row["rules_wake_seconds"],
+        origins=frozenset(origin.encode() for origin in row["rules_origins"]),
+        max_response_bytes=most and most * 2**20,
     )
 
 

@@ -24,6 +24,35 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
+class Quotas:
+    """What a caller may ask for, of all gateways together; None is no limit. Never all three None."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """How an endpoint lets requests in: its quotas, and how many wait for how many seconds.
+
+    `queue_seconds` while instances are busy, `wake_seconds` while the endpoint wakes from zero. `origins` are
+    those whose pages may call from a browser, as the Origin header names them; no answer is longer than
+    `max_response_bytes`.
+    """
+
+    quotas: Quotas | None = None
+    queue_limit: int = 100
+    queue_seconds: float = 30.0
+    wake_seconds: float = 300.0
+    origins: frozenset[bytes] = frozenset()
+    max_response_bytes: int | None = None
+
+
+DEFAULT_ADMISSION = Admission()
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint. `desired` is running, stopped or deleted; `state` its status as the console shows it.
 
@@ -47,6 +76,7 @@ class Route:
     aliases: tuple[str, ...] = ()
     capacity_per_instance: int = 0
     context_length: int = 0
+    admission: Admission = DEFAULT_ADMISSION
     ready: tuple[Upstream, ...] = field(init=False)
     models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 
@@ -63,6 +93,8 @@ class Key:
     project_id: int
     scopes: frozenset[str] = frozenset({INFERENCE})
     expires_at: datetime | None = None
+    endpoints: frozenset[int] | None = None  # ids of those it may call; None is all of its project
+    quotas: Quotas | None = None
 
 
 def digest(secret: str) -> str:

@@ -1,5 +1,6 @@
 """The facts of endpoints. Web and CLI write desired columns, the controller observed ones."""
 
+from endpoints.models.admission import Admission
 from endpoints.models.catalogue import InstanceType, Region
 from endpoints.models.deployment import Deployment, Instance, Phase
 from endpoints.models.draft import Draft
@@ -9,6 +10,7 @@ from endpoints.models.registry import ModelVersion, RegisteredModel
 from endpoints.models.secret import Secret, Undecryptable
 
 __all__ = [
+    "Admission",
     "Deployment",
     "Draft",
     "Endpoint",

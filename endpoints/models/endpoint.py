@@ -16,6 +16,7 @@ from accounts.models import ApiKey, Project, User
 from accounts.refused import Refused as Refused  # noqa: PLC0414 (every verb below may raise it)
 from accounts.roles import Right
 from endpoints import bell
+from endpoints.models.admission import Admission
 from endpoints.models.catalogue import InstanceType, Region
 from endpoints.models.deployment import Deployment, DeploymentState, Phase, PhaseKind, PhaseState
 from endpoints.models.event import Event, Severity, actor_fields
@@ -201,6 +202,22 @@ class Endpoint(models.Model):
         return True
 
     @transaction.atomic
+    def update_admission(self, *, by: By, at: datetime | None = None, **changes: Any) -> bool:
+        """Change columns of the traffic rules; gateways know within a second. False when nothing differs.
+        Raises Refused at the field that is out of its range."""
+        at = at or timezone.now()
+        self._lock()
+        self._refuse_if_deleted()
+        rules = self.rules
+        if not (said := rules.change(changes)):
+            return False
+        rules.save()
+        self.record("endpoint.admission_updated", by=by, at=at, message=f"Traffic rules: {', '.join(said)}.")
+        bell.ring_gateway()
+        bell.ring_pages(self.project_id, self.pk, ["events"])
+        return True
+
+    @transaction.atomic
     def autoscale(self, instances: int, *, why: str, generation: int, at: datetime | None = None) -> bool:
         """Want as many as the load needs. False if anybody wished something since that generation.
 
@@ -375,6 +392,11 @@ class Endpoint(models.Model):
     def owner(self) -> str:
         """The label on everything outside that runs for this endpoint."""
         return f"endpoint-{self.pk}"
+
+    @property
+    def rules(self) -> Admission:
+        """The traffic rules as they are stored, or the defaults."""
+        return Admission.objects.filter(endpoint=self).first() or Admission(endpoint=self)
 
     @property
     def latest_deployment(self) -> Deployment | None:

@@ -12,20 +12,20 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from accounts.models import ApiKey, Project, User
+from accounts.models import Project, User
 from accounts.refused import Refused as Refused  # noqa: PLC0414 (every verb below may raise it)
 from accounts.roles import Right
 from endpoints import bell
 from endpoints.models.admission import Admission
 from endpoints.models.catalogue import InstanceType, Region
 from endpoints.models.deployment import Deployment, DeploymentState, Phase, PhaseKind, PhaseState
-from endpoints.models.event import Event, Severity, actor_fields
-from endpoints.spec import LIMITS, ScalingSpec, Spec
+from endpoints.models.desired import By as By  # noqa: PLC0414 (who may call every verb below)
+from endpoints.models.event import Severity, actor_fields
+from endpoints.models.scaled import Scaled
+from endpoints.spec import ScalingSpec, Spec
 from endpoints.status import Desired, Status
 
-By = User | ApiKey | None
 RESERVED_NAMES = frozenset({"new"})  # where the wizard begins
-PAGES = ("status", "timeline", "instances", "events", "actions")
 
 
 def _not_reserved(value: str) -> None:
@@ -49,8 +49,8 @@ class EndpointQuerySet(models.QuerySet["Endpoint"]):
         return self.living().filter(project__in=Project.objects.where(user, Right.OPERATE))
 
 
-class Endpoint(models.Model):
-    """Desired columns are written by people's verbs below, observed ones only by the controller.
+class Endpoint(Scaled):
+    """Desired columns are written by people's verbs, observed ones only by the controller.
 
     `generation` goes up with each wish; the controller copies it to `observed_generation` once it has
     planned with it. `status` is a cache of `endpoints.status.status_of`, written in one place.
@@ -71,28 +71,13 @@ class Endpoint(models.Model):
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    # desired
-    desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.RUNNING)
-    wanted = models.PositiveSmallIntegerField(default=1)
-    min_instances = models.PositiveSmallIntegerField(default=1)
-    max_instances = models.PositiveSmallIntegerField(default=10)
-    target_concurrency = models.PositiveSmallIntegerField(default=10)
-    scale_up_threshold = models.PositiveSmallIntegerField(default=80)
-    scale_down_delay = models.PositiveSmallIntegerField(default=300)
     billing_model = models.CharField(max_length=12, default="hourly")
-    generation = models.PositiveIntegerField(default=1)
-    wished_at = models.DateTimeField(default=timezone.now)
-    wished_by = models.CharField(max_length=160, blank=True)
-    restarted_at = models.DateTimeField(null=True)
 
     # observed
     observed_generation = models.PositiveIntegerField(default=0)
     serving_revision = models.ForeignKey("Revision", models.SET_NULL, null=True, related_name="+")
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.DEPLOYING)
     status_since = models.DateTimeField(default=timezone.now)
-    halted_at = models.DateTimeField(null=True)  # the crash budget is spent: nothing more is started
-    halted_reason = models.CharField(max_length=60, blank=True)
-    halted_message = models.TextField(blank=True)
     notice_reason = models.CharField(max_length=60, blank=True)  # why fewer run than wanted, if that is so
     notice = models.TextField(blank=True)
     lease_token = models.UUIDField(null=True)
@@ -158,50 +143,6 @@ class Endpoint(models.Model):
         return self._begin(self._revise(spec, by=by, at=at), cause="deploy", by=by, at=at)
 
     @transaction.atomic
-    def scale(self, instances: int, *, by: By, at: datetime | None = None) -> bool:
-        """Want this many instances. False when that many were wanted already. Raises Refused out of range."""
-        at = at or timezone.now()
-        self._lock()
-        self._refuse_if_deleted()
-        if self.desired != Desired.RUNNING:
-            raise Refused("The endpoint is stopped. Start it first, then scale it.", code="stopped")
-        if not self.min_instances <= instances <= self.max_instances:
-            raise Refused(
-                f"Choose between {self.min_instances} and {self.max_instances} instances, "
-                "the limits of this endpoint's scaling settings.",
-                field="instances",
-                code="out_of_range",
-            )
-        before = self.wanted
-        if before == instances and not self.halted_at:
-            return False
-        self._wish(by, at, wanted=instances)
-        self.record("endpoint.scaled", by=by, at=at, before=str(before), after=str(instances),
-                    message=f"Scaled from {before} to {instances} instances.")  # fmt: skip
-        return True
-
-    @transaction.atomic
-    def update_scaling(self, *, by: By, at: datetime | None = None, **changes: int) -> bool:
-        """Change columns of the scaling policy, without a deployment; what is wanted moves into the new limits.
-        False when nothing differs. Raises Refused out of the specification's ranges."""
-        at = at or timezone.now()
-        self._lock()
-        self._refuse_if_deleted()
-        before = {name: int(getattr(self, name)) for name in changes}
-        policy = {"min_instances": self.min_instances, "max_instances": self.max_instances} | changes
-        _refuse_policy(policy)
-        said = [f"{label_of(name)} {before[name]} → {new}" for name, new in changes.items() if new != before[name]]
-        if not said:
-            return False
-        wanted = max(policy["min_instances"], min(self.wanted, policy["max_instances"]))
-        said += [f"wanted {self.wanted} → {wanted}"] if wanted != self.wanted else []
-        Endpoint.objects.filter(pk=self.pk).update(generation=F("generation") + 1, wanted=wanted, **changes)
-        self._lock()
-        self.record("endpoint.scaling_updated", by=by, at=at, message=f"Scaling policy: {', '.join(said)}.")
-        self._ring()
-        return True
-
-    @transaction.atomic
     def update_admission(self, *, by: By, at: datetime | None = None, **changes: Any) -> bool:
         """Change columns of the traffic rules; gateways know within a second. False when nothing differs.
         Raises Refused at the field that is out of its range."""
@@ -215,25 +156,6 @@ class Endpoint(models.Model):
         self.record("endpoint.admission_updated", by=by, at=at, message=f"Traffic rules: {', '.join(said)}.")
         bell.ring_gateway()
         bell.ring_pages(self.project_id, self.pk, ["events"])
-        return True
-
-    @transaction.atomic
-    def autoscale(self, instances: int, *, why: str, generation: int, at: datetime | None = None) -> bool:
-        """Want as many as the load needs. False if anybody wished something since that generation.
-
-        No person wished it: who wished what, and the crash budget that a wish opens anew, stay as they are.
-        """
-        at = at or timezone.now()
-        self._lock()
-        if self.generation != generation or self.desired != Desired.RUNNING or self.halted_at:
-            return False
-        before = self.wanted
-        if before == instances or not self.min_instances <= instances <= self.max_instances:
-            return False
-        self.wanted, self.generation = instances, generation + 1
-        self.save(update_fields=["wanted", "generation"])
-        self.record("endpoint.autoscaled", at=at, before=str(before), after=str(instances), message=why)
-        self._ring()
         return True
 
     @transaction.atomic
@@ -307,42 +229,7 @@ class Endpoint(models.Model):
         self._wish(by, at, desired=self.desired if served else Desired.STOPPED)
         return True
 
-    def record(self, kind: str, *, by: By = None, at: datetime | None = None, **fields: Any) -> Event:
-        """Write an event of this endpoint."""
-        return Event.objects.create(
-            project_id=self.project_id,
-            endpoint=self,
-            kind=kind,
-            at=at or timezone.now(),
-            **actor_fields(by),
-            **fields,
-        )
-
     # ── parts of the verbs ───────────────────────────────────────────────────────────────────────
-    def _lock(self) -> None:
-        """Hold the row until the transaction ends, and look at it as it is."""
-        fresh = Endpoint.objects.select_for_update(of=("self",)).get(pk=self.pk)
-        self.__dict__.update({name: value for name, value in fresh.__dict__.items() if name != "_state"})
-
-    def _refuse_if_deleted(self) -> None:
-        if self.desired == Desired.DELETED:
-            raise Refused("The endpoint is being deleted.", code="deleted")
-
-    def _wish(self, by: By, at: datetime, **columns: Any) -> None:
-        """Write desired columns, open the crash budget anew, and ring everybody."""
-        columns |= {"halted_at": None, "halted_reason": "", "halted_message": ""}
-        columns |= {"wished_at": at, "wished_by": str(by or "")}
-        for name, value in columns.items():
-            setattr(self, name, value)
-        Endpoint.objects.filter(pk=self.pk).update(generation=F("generation") + 1, **columns)
-        self.generation += 1
-        self._ring()
-
-    def _ring(self) -> None:
-        bell.ring_controller(self.pk)
-        bell.ring_gateway()
-        bell.ring_pages(self.project_id, self.pk, PAGES)
-
     def _revise(self, spec: Spec, *, by: By, at: datetime) -> Revision:
         last = self.revisions.order_by("-number").values_list("number", flat=True).first() or 0
         return Revision.objects.create(
@@ -401,22 +288,6 @@ class Endpoint(models.Model):
     @property
     def latest_deployment(self) -> Deployment | None:
         return self.deployments.select_related("revision").first()
-
-
-def label_of(column: str) -> str:
-    return column.replace("_", " ")
-
-
-def _refuse_policy(policy: dict[str, int]) -> None:
-    for name, value in policy.items():
-        low, high, _ = LIMITS[name]
-        if not low <= value <= high:
-            said = f"{label_of(name).capitalize()} must be from {low:g} to {high:g}; you gave {value}."
-            raise Refused(said, field=name, code="out_of_range")
-    low, high = policy["min_instances"], policy["max_instances"]
-    if low > high:
-        said = f"Max instances must not be below min instances; {high} is less than {low}."
-        raise Refused(said, field="max_instances", code="out_of_range")
 
 
 def _scaling_columns(scaling: ScalingSpec) -> dict[str, Any]:

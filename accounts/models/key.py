@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import IntegrityError, models, transaction
@@ -14,9 +15,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import bell
+from accounts.models.allowance import Allowance, checked_limits
 from accounts.models.project import Project
 from accounts.models.user import User
 from accounts.refused import Refused
+
+if TYPE_CHECKING:
+    from accounts.models.service import ServiceAccount
 
 
 class Scope(models.TextChoices):
@@ -26,12 +31,18 @@ class Scope(models.TextChoices):
 
 class Purpose(models.TextChoices):
     PROGRAM = "program", "Program"
-    PLAYGROUND = "playground", "Playground"  # made by the Try it box for its viewer; lives minutes
+    PLAYGROUND = "playground", "Playground"  # what the Try it box made before there were signed tokens
+    SERVICE = "service", "Service account"
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def unrevoked(self) -> ApiKeyQuerySet:
+        """Those nobody took back, by themselves or with their service account; expired ones are among them."""
+        orphaned = Q(purpose=Purpose.SERVICE, service_account=None)
+        return self.filter(revoked_at=None, service_account__disabled_at=None).exclude(orphaned)
+
     def live(self, at: datetime) -> ApiKeyQuerySet:
-        return self.filter(revoked_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=at))
+        return self.unrevoked().filter(Q(expires_at=None) | Q(expires_at__gt=at))
 
     def listed(self) -> ApiKeyQuerySet:
         """Those that people made for their programs."""
@@ -46,14 +57,18 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def matching(self, secret: str, at: datetime) -> ApiKey | None:
         """The live key that `secret` is, or None. The look-up is by digest, so it leaks no timing."""
         return (
-            self.live(at).select_related("project", "created_by").filter(digest=ApiKey.digest_of(secret)).first()
+            self.live(at)
+            .select_related("project", "created_by", "service_account")
+            .filter(digest=ApiKey.digest_of(secret))
+            .first()
         )
 
 
-class ApiKey(models.Model):
+class ApiKey(Allowance):
     """A program's credential: shown once, kept as a hash, revoked at once.
 
-    The secret has 256 random bits, so an unsalted SHA-256 can't be searched for.
+    The secret has 256 random bits, so an unsalted SHA-256 can't be searched for. A service account's credential
+    has no allowance of its own: its account's holds for all of them together.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="api_keys")
@@ -68,12 +83,20 @@ class ApiKey(models.Model):
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     request_id = models.UUIDField(null=True, unique=True, editable=False)  # one form makes one key
+    service_account = models.ForeignKey(
+        "accounts.ServiceAccount",
+        models.SET_NULL,  # what it called stays billing's evidence
+        null=True,
+        editable=False,
+        related_name="credentials",
+    )
 
     objects = ApiKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]
         indexes = [models.Index(fields=["project", "-created_at"])]
+        constraints = Allowance.Meta.constraints
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
@@ -94,10 +117,13 @@ class ApiKey(models.Model):
         expires_at: datetime | None = None,
         purpose: str = Purpose.PROGRAM,
         request_id: uuid.UUID | None = None,
+        service_account: ServiceAccount | None = None,
+        endpoint_ids: list[int] | None = None,
+        limits: Mapping[str, int | None] | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key; the second part of the answer is the only time its secret is seen.
 
-        Raises Refused when a form with this `request_id` has made its key already.
+        Raises Refused when a form with this `request_id` has made its key already, and for limits out of range.
         """
         prefix = f"tir_{secrets.token_hex(4)}"
         secret = f"{prefix}_{secrets.token_urlsafe(32)}"
@@ -113,6 +139,9 @@ class ApiKey(models.Model):
                     expires_at=expires_at,
                     created_by=by,
                     request_id=request_id,
+                    service_account=service_account,
+                    endpoint_ids=endpoint_ids,
+                    **checked_limits(limits or {}),
                 )
         except IntegrityError as problem:
             if "request_id" not in str(problem):
@@ -126,11 +155,12 @@ class ApiKey(models.Model):
         return key, secret
 
     @transaction.atomic
-    def revoke(self, *, at: datetime, by: User | None = None) -> bool:
+    def revoke(self, *, at: datetime, by: User | ApiKey | None = None) -> bool:
         """Refuse it from now on; True if this call was the one that did."""
         won = bool(ApiKey.objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=at))
         if won:
-            self.project.note("key.revoked", f"Revoked the key “{self.name}” ({self.prefix}…).", by=by)
+            what, kind = ("service.revoked", "credential") if self.service_account_id else ("key.revoked", "key")
+            self.project.note(what, f"Revoked the {kind} “{self.name}” ({self.prefix}…).", by=by)
             bell.ring_gateway()
         return won
 
@@ -139,6 +169,10 @@ class ApiKey(models.Model):
         ApiKey.objects.filter(pk=self.pk).filter(
             Q(last_used_at=None) | Q(last_used_at__lt=at - timedelta(minutes=1))
         ).update(last_used_at=at)
+
+    @property
+    def allowance(self) -> Allowance:
+        return self.service_account or self
 
     @property
     def manages(self) -> bool:

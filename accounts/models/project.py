@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
 from django.db.models import Q
@@ -14,6 +14,9 @@ from accounts.models.audit import AuditEntry
 from accounts.models.user import User
 from accounts.refused import Refused
 from accounts.roles import RIGHTS, Right, Role
+
+if TYPE_CHECKING:
+    from accounts.models.key import ApiKey
 
 RESERVED_SLUGS = {"new"}
 
@@ -74,10 +77,14 @@ class Project(models.Model):
         self.note("project.renamed", f"Renamed the project from “{before}” to “{name}”.", by=by)
         return True
 
-    def note(self, what: str, message: str, *, by: User | None) -> AuditEntry:
+    def note(self, what: str, message: str, *, by: User | ApiKey | None) -> AuditEntry:
         """Write an act on this project's people or keys into its audit."""
         return AuditEntry.objects.create(
-            project=self, who=by, who_text=str(by or "")[:160], what=what, message=message[:300]
+            project=self,
+            who=by if isinstance(by, User) else None,
+            who_text=str(by or "")[:160],
+            what=what,
+            message=message[:300],
         )
 
     def role_of(self, user: Any) -> Role | None:

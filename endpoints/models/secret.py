@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.conf import settings
+from cryptography.fernet import InvalidToken
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import F
@@ -17,20 +14,13 @@ from django.utils import timezone
 from accounts.models import Project, User
 from accounts.refused import Refused
 from accounts.roles import Right
+from accounts.sealing import box
 from endpoints.models.endpoint import By, Revision
 from endpoints.models.event import Event, actor_fields
 
 
 class Undecryptable(Exception):
     """None of the encryption keys opens this secret; store it again."""
-
-
-def _box() -> MultiFernet:
-    keys: list[str] = list(settings.ENCRYPTION_KEYS)
-    if not keys:
-        derived = hashlib.sha256(b"secrets:" + settings.SECRET_KEY.encode()).digest()
-        keys = [base64.urlsafe_b64encode(derived).decode()]
-    return MultiFernet([Fernet(key) for key in keys])
 
 
 class SecretQuerySet(models.QuerySet["Secret"]):
@@ -113,13 +103,13 @@ class Secret(models.Model):
 
     def put(self, value: str) -> None:
         """Replace the value; the caller saves."""
-        self.ciphertext = _box().encrypt(value.encode())
+        self.ciphertext = box().encrypt(value.encode())
         self.updated_at = timezone.now()
 
     def reveal(self) -> str:
         """The value, for the process that needs it. Raises Undecryptable."""
         try:
-            return _box().decrypt(bytes(self.ciphertext)).decode()
+            return box().decrypt(bytes(self.ciphertext)).decode()
         except InvalidToken:
             raise Undecryptable(f"The secret “{self.name}” can't be decrypted. Store its value again.") from None
 

@@ -20,7 +20,7 @@ RULES = (*QUOTAS, "queue_limit", "queue_seconds", "wake_seconds", "origins", "ma
 STAMP = """
 SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
             concat_ws('|', id, name, region_id, desired, status, wished_at, serving_revision_id,
-                      target_concurrency), 0)), 0))::text
+                      target_concurrency, wanted, notice), 0)), 0))::text
           FROM {endpoints} WHERE deleted_at IS NULL),
        (SELECT (count(*), coalesce(sum(hashtextextended(
             concat_ws('|', id, endpoint_id, revision_id, state, address), 0)), 0))::text
@@ -64,7 +64,8 @@ def _endpoints() -> list[dict[str, Any]]:
     rows = Endpoint.objects.living().annotate(newest=Subquery(newest), region_slug=F("region__slug"))
     names = ("id", "name", "region_slug", "project_id", "desired", "status", "wished_at", "wished_by")
     rules = {f"rules_{name}": F(f"admission__{name}") for name in RULES}
-    return list(rows.values(*names, "serving_revision_id", "newest", "target_concurrency", **rules))
+    steered = ("serving_revision_id", "newest", "target_concurrency", "wanted", "notice")
+    return list(rows.values(*names, *steered, **rules))
 
 
 def _instances() -> dict[int, list[Upstream]]:
@@ -114,13 +115,22 @@ def _route(
         state=row["status"],
         state_since=row["wished_at"].astimezone(UTC),
         state_by=row["wished_by"],
-        phase=phase,
+        phase=phase or row["notice"],
         instances=tuple(instances),
         defaults=sampling,
         capacity_per_instance=row["target_concurrency"],
         context_length=context_length,
         admission=_admission(row),
+        awaited=_is_awaited(row, instances),
+        asleep=row["wanted"] == 0 and _is_awaited(row, instances),
     )
+
+
+def _is_awaited(row: dict[str, Any], instances: list[Upstream]) -> bool:
+    """Whether one becomes ready without a person's doing. Not where none has ever served, which proves nothing
+    of the next, nor where the region has no room and none of its own instances is leaving or coming."""
+    able = row["desired"] == "running" and row["serving_revision_id"] is not None and row["status"] != "failed"
+    return able and (not row["notice"] or bool(instances))
 
 
 def _admission(row: dict[str, Any]) -> Admission:

@@ -59,6 +59,8 @@ class Route:
     `revision_id` counts what no instance answered. `state_since` and `state_by` say since when and by whom
     it is wished so, `phase` what a deployment under way is doing, as a person would say it.
     `defaults` (temperature, top_k, top_p) are filled into requests that don't set them.
+    `awaited`: while no instance is ready calls are held, because one becomes ready without a person's doing;
+    `asleep`: it does so when it is called, for it is scaled to zero.
     """
 
     endpoint_id: int
@@ -77,6 +79,8 @@ class Route:
     capacity_per_instance: int = 0
     context_length: int = 0
     admission: Admission = DEFAULT_ADMISSION
+    awaited: bool = False
+    asleep: bool = False
     ready: tuple[Upstream, ...] = field(init=False)
     models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 

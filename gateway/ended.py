@@ -12,6 +12,7 @@ class Ended(NamedTuple):
     was asked, "" if none was. `code` is that of a refusal of ours, "" where the engine answered. Times in
     microseconds: `queue_us` for a turn (`cold`: for the endpoint to wake), `connect_us` for a connection,
     `first_byte_us` from the request's arrival to the first byte of the engine's answer.
+    `address` is where the call came from, "" unless the access log asks for it.
     """
 
     record: Record
@@ -25,3 +26,4 @@ class Ended(NamedTuple):
     queue_us: int = 0
     connect_us: int = 0
     first_byte_us: int | None = None
+    address: str = ""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from gateway.passport import Passport
 from gateway.routes import RouteTable
 from gateway.totals import Rows
 
@@ -18,6 +19,9 @@ class Store(Protocol):
     async def flush(self, batch: Sequence[Rows], used: Mapping[int, float]) -> None:
         """Write rows, each replacing the row of its key and source, and when keys were last used (key id to
         seconds since 1970). All or nothing is not asked: writing again changes nothing. Raises Away."""
+
+    async def flush_passports(self, batch: Sequence[Passport]) -> None:
+        """Remember these requests; one that was written already gets what is new of it. Raises Away."""
 
     async def publish(self, source: str, tick: bytes) -> None:
         """Show what goes on now (the shape is in `gateway.tick`) for five seconds. Raises Away."""

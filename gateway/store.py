@@ -13,8 +13,9 @@ import redis.asyncio
 from django.conf import settings
 from django.db import Error, close_old_connections, connections
 
-from gateway import facts, written
+from gateway import facts, remembered, written
 from gateway.contract import Away
+from gateway.passport import Passport
 from gateway.routes import RouteTable
 from gateway.tick import CHANNEL_PREFIX, LIVES_SECONDS
 from gateway.totals import Rows
@@ -48,6 +49,10 @@ class DatabaseStore:
 
     async def flush(self, batch: Sequence[Rows], used: Mapping[int, float]) -> None:
         await self._in(self._writers, lambda: written.write(batch, used))
+
+    async def flush_passports(self, batch: Sequence[Passport]) -> None:
+        if settings.REQUEST_RECORD_DAYS:
+            await self._in(self._writers, lambda: remembered.write(batch))
 
     async def publish(self, source: str, tick: bytes) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
@@ -124,3 +126,53 @@ class LogLine(models.Model):
 
     def __str__(self) -> str:
         return self.text[:80]
+
+
+class RequestRecord(models.Model):
+    """One remembered request: its passport, without its body. Which are remembered is in gateway.passport.
+
+    `request_id` is the one the caller chose or was given, not unique. Times in microseconds; null where the
+    request did not come so far. `code` is that of the gateway's own refusal, "" where the engine answered.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    request_id = models.CharField(max_length=128)
+    at = models.DateTimeField()  # its end
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="request_records")
+    revision = models.ForeignKey(Revision, models.CASCADE, null=True, related_name="+")
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, related_name="+")
+    instance = models.CharField(max_length=128, blank=True)  # its name; the row may be gone before this one
+    method = models.CharField(max_length=16)
+    path = models.CharField(max_length=300)
+    status = models.PositiveSmallIntegerField()
+    code = models.CharField(max_length=64, blank=True)
+    stream = models.BooleanField(default=False)
+    cold_start = models.BooleanField(default=False)
+    slow = models.BooleanField(default=False)
+    sample = models.BooleanField(default=False)
+    queue_us = models.BigIntegerField(default=0)
+    connect_us = models.BigIntegerField(default=0)
+    first_byte_us = models.BigIntegerField(null=True)
+    ttft_us = models.BigIntegerField(null=True)
+    total_us = models.BigIntegerField()
+    prompt_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    estimated = models.BooleanField(default=False)
+    request_bytes = models.BigIntegerField(default=0)
+    response_bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        indexes = [
+            models.Index(fields=["endpoint", "-at", "-id"]),
+            models.Index(fields=["endpoint", "request_id"]),
+            models.Index(fields=["at"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.request_id
+
+    @property
+    def cost_basis(self) -> str:
+        """Which price applies to it, as its revision was deployed (a BillingModel); "" once that is gone."""
+        return self.revision.wish.scaling.billing_model if self.revision else ""

@@ -29,6 +29,7 @@ CPU_OVERCOMMIT = env.number("CPU_OVERCOMMIT", 1.0)
 BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
+REQUEST_RECORD_DAYS = env.integer("REQUEST_RECORD_DAYS", 7)  # 0 remembers none
 
 # `manage.py up` makes one secret key and keeps it in the data folder; in production it is given.
 SECRET_KEY = env.text("SECRET_KEY", "")

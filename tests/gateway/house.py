@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import orjson
@@ -14,6 +15,7 @@ from gateway.app import App
 from gateway.client import Limits
 from gateway.contract import Away
 from gateway.meter import Meter
+from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable, Upstream, digest
 from gateway.server import Server, assemble
 from gateway.totals import Record, Rows, Total
@@ -37,6 +39,7 @@ class MemoryStore:
     minutes: dict[tuple[Any, ...], Total] = field(default_factory=dict)
     quarters: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     used: dict[int, float] = field(default_factory=dict)
+    passports: dict[UUID, Passport] = field(default_factory=dict)
     ticks: list[dict[str, Any]] = field(default_factory=list)
     flushes: int = 0
     rings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
@@ -52,6 +55,10 @@ class MemoryStore:
             self.minutes |= {(rows.source, *key): total for key, total in rows.minutes.items()}
             self.quarters |= {(rows.source, *key): total for key, total in rows.quarters.items()}
         self.used |= used
+
+    async def flush_passports(self, batch: Sequence[Passport]) -> None:
+        self._reach()
+        self.passports |= {passport.id: passport for passport in batch}
 
     async def publish(self, source: str, tick: bytes) -> None:
         self._reach()

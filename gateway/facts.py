@@ -1,21 +1,26 @@
-"""Routes and keys out of the database: five queries at any size, and one cheap look at whether to."""
+"""Routes and keys out of the database: seven queries at any size, and one cheap look at whether to."""
 
 from collections import defaultdict
 from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import F, OuterRef, Subquery
 from django.db.models.fields.json import KeyTransform
+from django.utils import timezone
 
-from accounts.models import ApiKey
+from accounts.models import ApiKey, Membership, ServiceAccount, SigningKey, User
+from accounts.roles import RIGHTS, Right
 from endpoints.models import Admission as Rules
 from endpoints.models import Endpoint, Instance, Phase, Revision
 from gateway.routes import DEFAULT_ADMISSION, Admission, Key, Quotas, Route, RouteTable, Upstream
+from gateway.tokens import Trust
 
 DEFAULTS = ("temperature", "top_k", "top_p")
 QUOTAS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+ALLOWANCE = ("endpoint_ids", *QUOTAS)
 RULES = (*QUOTAS, "queue_limit", "queue_seconds", "wake_seconds", "origins", "max_response_mb")
 STAMP = """
 SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
@@ -26,8 +31,15 @@ SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
             concat_ws('|', id, endpoint_id, revision_id, state, address), 0)), 0))::text
           FROM {instances} WHERE ended_at IS NULL),
        (SELECT (count(*), coalesce(sum(hashtextextended(
-            concat_ws('|', id, project_id, scopes, expires_at), 0)), 0))::text
+            (id, project_id, scopes, expires_at, service_account_id, endpoint_ids, requests_per_minute,
+             tokens_per_minute, concurrent_requests)::text, 0)), 0))::text
           FROM {keys} WHERE revoked_at IS NULL),
+       (SELECT (count(*), coalesce(sum(hashtextextended(accounts::text, 0)), 0))::text
+          FROM {accounts} AS accounts),
+       (SELECT (count(*), coalesce(sum(hashtextextended(concat_ws('|', user_id, project_id, role), 0)), 0))::text
+          FROM {members} JOIN {people} AS people ON people.id = user_id AND people.is_active),
+       (SELECT (count(*), coalesce(sum(hashtextextended(kid, 0)), 0))::text
+          FROM {signers} WHERE retired_at IS NULL OR retired_at > now() - interval '1 hour'),
        (SELECT (count(*), coalesce(sum(id), 0))::text FROM {phases} WHERE state = 'running'),
        (SELECT coalesce(max(id), 0)::text FROM {revisions}),
        (SELECT (count(*), coalesce(sum(hashtextextended(rules::text, 0)), 0))::text FROM {rules} AS rules)
@@ -42,6 +54,10 @@ def stamp() -> Stamp:
         "endpoints": Endpoint._meta.db_table,
         "instances": Instance._meta.db_table,
         "keys": ApiKey._meta.db_table,
+        "accounts": ServiceAccount._meta.db_table,
+        "members": Membership._meta.db_table,
+        "people": User._meta.db_table,
+        "signers": SigningKey._meta.db_table,
         "phases": Phase._meta.db_table,
         "revisions": Revision._meta.db_table,
         "rules": Rules._meta.db_table,
@@ -56,7 +72,7 @@ def table() -> RouteTable:
     """Everything the gateway knows, as it stands now."""
     instances, phases, defaults = _instances(), _phases(), _defaults()
     routes = [_route(row, instances[row["id"]], phases.get(row["id"], ""), defaults) for row in _endpoints()]
-    return RouteTable(routes, _keys())
+    return RouteTable(routes, _keys(), _trust())
 
 
 def _endpoints() -> list[dict[str, Any]]:
@@ -151,8 +167,33 @@ def _admission(row: dict[str, Any]) -> Admission:
 
 def _keys() -> dict[str, Key]:
     """By digest; expired ones too, so that their callers are told which it is."""
-    rows = ApiKey.objects.filter(revoked_at=None).values_list("digest", "id", "project_id", "scopes", "expires_at")
-    return {
-        digest: Key(id, project_id, frozenset(scopes), expires_at)
-        for digest, id, project_id, scopes, expires_at in rows  # noqa: A001
-    }
+    names = ("digest", "id", "project_id", "scopes", "expires_at", "service_account_id", *ALLOWANCE)
+    accounts = {f"account_{name}": F(f"service_account__{name}") for name in ALLOWANCE}
+    rows = ApiKey.objects.unrevoked().values(*names, **accounts)
+    return {row["digest"]: _key(row) for row in rows}
+
+
+def _key(row: dict[str, Any]) -> Key:
+    account = row["service_account_id"]
+    endpoints, *limits = (row[f"account_{name}" if account else name] for name in ALLOWANCE)
+    quotas = Quotas(*limits)
+    return Key(
+        id=row["id"],
+        project_id=row["project_id"],
+        scopes=frozenset(row["scopes"]),
+        expires_at=row["expires_at"],
+        endpoints=None if endpoints is None else frozenset(endpoints),
+        quotas=None if quotas == Quotas() else quotas,
+        holder=f"account:{account}" if account else "",
+    )
+
+
+def _trust() -> Trust:
+    """Keys that may have signed what still lives, and who may call by themselves: whoever may operate."""
+    signers = SigningKey.objects.published(timezone.now()).values_list("kid", "public")
+    may_call = Membership.objects.filter(role__in=RIGHTS[Right.OPERATE], user__is_active=True)
+    return Trust(
+        issuer=settings.CONSOLE_URL,
+        signers={kid: bytes(public) for kid, public in signers},
+        callers=frozenset(may_call.values_list("user_id", "project_id")),
+    )

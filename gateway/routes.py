@@ -6,8 +6,10 @@ table is replaced in one assignment, so a request sees one state of the world fr
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from gateway.tokens import MOST_REMEMBERED, Claims, Trust
 
 INFERENCE = "inference"
 
@@ -21,6 +23,12 @@ class Upstream:
     port: int
     ready: bool = True
     revision_id: int = 0
+    address: tuple[str, int] = field(init=False)
+    authority: bytes = field(init=False)  # as a Host header has it
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "address", (self.host, self.port))
+        object.__setattr__(self, "authority", f"{self.host}:{self.port}".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +99,23 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An API key as the gateway knows it; the secret itself is nowhere but in the client's hands."""
+    """A caller's credential as the gateway knows it; the secret itself is nowhere but in the client's hands.
 
-    id: int
+    `id` is that of the API key its calls count for, None for a person's token. `holder` is whose `quotas` they
+    are: all credentials of one service account, and all tokens of one key, share them.
+    """
+
+    id: int | None
     project_id: int
     scopes: frozenset[str] = frozenset({INFERENCE})
     expires_at: datetime | None = None
     endpoints: frozenset[int] | None = None  # ids of those it may call; None is all of its project
     quotas: Quotas | None = None
+    holder: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.holder:
+            object.__setattr__(self, "holder", f"key:{self.id}")
 
 
 def digest(secret: str) -> str:
@@ -107,11 +124,19 @@ def digest(secret: str) -> str:
 
 
 class RouteTable:
-    """Look-ups without a query: by endpoint name, by host, by the digest of a key."""
+    """Look-ups without a query: by endpoint name, by host, by the digest of a key, by a signed token.
 
-    def __init__(self, routes: Iterable[Route] = (), keys: Mapping[str, Key] | None = None) -> None:
+    `believed` are the tokens that this table has let in, by digest; a new table asks anew what they may.
+    """
+
+    def __init__(
+        self, routes: Iterable[Route] = (), keys: Mapping[str, Key] | None = None, trust: Trust | None = None
+    ) -> None:
         self.routes = {route.name: route for route in routes}
         self.keys = dict(keys or {})
+        self.trust = trust or Trust()
+        self.numbered = {key.id: key for key in self.keys.values()}
+        self.believed: dict[str, Key] = {}
 
     def __len__(self) -> int:
         return len(self.routes)
@@ -128,3 +153,28 @@ class RouteTable:
 
     def key(self, secret: str) -> Key | None:
         return self.keys.get(digest(secret))
+
+    def bearer(self, claims: Claims) -> Key | None:
+        """What a token of these claims may do now; None once its key or person may do nothing here."""
+        if claims.key_id is not None:
+            key = self.numbered.get(claims.key_id)
+        elif (claims.person_id, claims.project_id) in self.trust.callers:
+            key = Key(None, claims.project_id, holder=f"person:{claims.person_id}")
+        else:
+            key = None
+        if key is None or key.project_id != claims.project_id:
+            return None
+        ends = claims.expires_at if key.expires_at is None else min(key.expires_at, claims.expires_at)
+        lists = [ids for ids in (key.endpoints, claims.endpoints) if ids is not None]
+        return replace(
+            key,
+            scopes=key.scopes & claims.scopes,
+            expires_at=ends,
+            endpoints=frozenset.intersection(*lists) if lists else None,
+        )
+
+    def believe(self, token: str, key: Key) -> None:
+        """Let this token in from here on; the longest remembered of too many is asked about anew."""
+        if token not in self.believed and len(self.believed) >= MOST_REMEMBERED:
+            del self.believed[next(iter(self.believed))]
+        self.believed[token] = key

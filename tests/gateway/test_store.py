@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import jwt
 import orjson
 import pytest
 import redis
@@ -14,11 +15,14 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import ApiKey
+import accounts.tokens
+from accounts.models import ApiKey, Membership, ServiceAccount, SigningKey, User
+from accounts.roles import Role
 from endpoints.models import Endpoint, Instance
 from gateway import facts, written
+from gateway.auth import authenticate
 from gateway.contract import Away
-from gateway.routes import RouteTable
+from gateway.routes import Key, Quotas, RouteTable, digest
 from gateway.store import DatabaseStore
 from gateway.totals import Record, Rows, Totals
 from monitoring.histogram import Histogram
@@ -74,6 +78,79 @@ class TestFacts:
         assert (found.id, found.project_id, found.scopes) == (key.pk, project.pk, frozenset({"inference"}))
         assert table.key(old) is None
 
+    def test_a_key_is_known_with_what_it_may_call_and_how_much(self) -> None:
+        endpoint = make.endpoint()
+        limits = {"requests_per_minute": 60, "concurrent_requests": 2}
+        narrow, secret = make.key(endpoint.project, endpoint_ids=[endpoint.pk], limits=limits)
+        _, plain = make.key(endpoint.project)
+        known = facts.table()
+        found, free = known.keys[digest(secret)], known.keys[digest(plain)]
+        assert (found.endpoints, found.quotas) == (frozenset({endpoint.pk}), Quotas(60, None, 2))
+        assert found.holder == f"key:{narrow.pk}"
+        assert (free.endpoints, free.quotas) == (None, None)
+
+    def test_credentials_of_an_account_share_its_allowance_and_fall_with_it(self) -> None:
+        endpoint = make.endpoint()
+        account, _, first = ServiceAccount.open(
+            endpoint.project, name="shop", by=None, endpoint_ids=[endpoint.pk], limits={"tokens_per_minute": 9}
+        )
+        _, second = account.rotate(at=timezone.now(), old_until=None, by=None)
+        known = facts.table()
+        both = [known.keys[digest(secret)] for secret in (first, second)]
+        assert {one.holder for one in both} == {f"account:{account.pk}"}
+        assert {one.quotas for one in both} == {Quotas(None, 9)}
+        assert {one.endpoints for one in both} == {frozenset({endpoint.pk})}
+        account.disable(at=timezone.now(), by=None)
+        assert not facts.table().keys
+        account.enable(by=None)
+        assert len(facts.table().keys) == 2
+        account.discard(at=timezone.now(), by=None)
+        assert not facts.table().keys
+
+    def test_a_token_of_the_console_is_believed_and_falls_with_its_key(self) -> None:
+        endpoint = make.endpoint(name="tiny")
+        key, _ = make.key(endpoint.project)
+        now = timezone.now()
+        header = f"Bearer {accounts.tokens.for_key(key, at=now, endpoints=['tiny']).token}"
+        found = authenticate(facts.table(), header, at=now)
+        assert isinstance(found, Key)
+        assert (found.id, found.endpoints) == (key.pk, frozenset({endpoint.pk}))
+        key.revoke(at=now)
+        assert not isinstance(authenticate(facts.table(), header, at=now), Key)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda person: Membership.objects.filter(user=person).delete(),
+            lambda person: Membership.objects.filter(user=person).update(role=Role.VIEWER),
+            lambda person: User.objects.filter(pk=person.pk).update(is_active=False),
+            lambda person: SigningKey.rotate(at=timezone.now(), now=True),
+        ],
+        ids=["removed", "may only look", "disabled", "signing key forgotten"],
+    )
+    def test_a_members_token_falls_with_what_it_stands_on(self, change: Callable[[User], Any]) -> None:
+        endpoint = make.endpoint()
+        bob, now = make.member(endpoint.project), timezone.now()
+        issued = accounts.tokens.for_person(bob, endpoint.project, at=now, endpoint_ids=[endpoint.pk])
+        header = f"Bearer {issued.token}"
+        found, before = authenticate(facts.table(), header, at=now), facts.stamp()
+        assert isinstance(found, Key)
+        assert found.id is None
+        change(bob)
+        assert facts.stamp() != before
+        assert not isinstance(authenticate(facts.table(), header, at=now), Key)
+
+    def test_a_retired_signer_is_believed_until_its_last_token_has_ended(self) -> None:
+        project = make.project()
+        key, _ = make.key(project)
+        at = timezone.now() - timedelta(minutes=65)
+        token = accounts.tokens.for_key(key, at=at, lifetime=timedelta(hours=1)).token
+        kid = jwt.get_unverified_header(token)["kid"]
+        SigningKey.rotate(at=at)
+        assert kid in facts.table().trust.signers
+        SigningKey.objects.filter(kid=kid).update(retired_at=timezone.now() - timedelta(minutes=61))
+        assert kid not in facts.table().trust.signers
+
     def test_the_number_of_queries_does_not_grow_with_endpoints(self) -> None:
         make.endpoint(ready=1)
         with CaptureQueriesContext(connection) as few:
@@ -82,7 +159,7 @@ class TestFacts:
             make.endpoint(ready=2)
         with CaptureQueriesContext(connection) as many:
             facts.table()
-        assert len(few) == len(many) == 5
+        assert len(few) == len(many) == 7
 
     @pytest.mark.parametrize(
         "change",
@@ -91,6 +168,15 @@ class TestFacts:
             lambda endpoint, key: make.key(endpoint.project),
             lambda endpoint, key: ApiKey.objects.update(scopes=["manage"]),
             lambda endpoint, key: ApiKey.objects.update(expires_at=timezone.now()),
+            lambda endpoint, key: ApiKey.objects.update(endpoint_ids=[endpoint.pk]),
+            lambda endpoint, key: ApiKey.objects.update(requests_per_minute=5),
+            lambda endpoint, key: ApiKey.objects.update(tokens_per_minute=5),
+            lambda endpoint, key: ApiKey.objects.update(concurrent_requests=5),
+            lambda endpoint, key: ServiceAccount.objects.update(disabled_at=timezone.now()),
+            lambda endpoint, key: ServiceAccount.objects.update(endpoint_ids=[endpoint.pk]),
+            lambda endpoint, key: ServiceAccount.objects.update(tokens_per_minute=5),
+            lambda endpoint, key: SigningKey.make(valid_from=timezone.now()),
+            lambda endpoint, key: make.member(endpoint.project, "carol"),
             lambda endpoint, key: endpoint.stop(by=None),
             lambda endpoint, key: endpoint.instances.update(state="draining"),
             lambda endpoint, key: endpoint.instances.update(address="http://127.0.0.1:9"),
@@ -104,16 +190,17 @@ class TestFacts:
     def test_whatever_changes_the_table_changes_its_stamp(self, change: Callable[[Any, Any], Any]) -> None:
         endpoint = make.endpoint(ready=1)
         key, _ = make.key(endpoint.project)
+        ServiceAccount.open(endpoint.project, name="shop", by=None)
         before = facts.stamp()
         assert facts.stamp() == before
         change(endpoint, key)
         assert facts.stamp() != before
 
 
-def rows(endpoint: Endpoint, key: ApiKey, *latencies: int, source: str = "one", **more: Any) -> Rows:
-    totals = Totals(source)
+def rows(endpoint: Endpoint, key: ApiKey | None, *latencies: int, source: str = "one", **more: Any) -> Rows:
+    totals, revision_id = Totals(source), endpoint.serving_revision_id or 0
     for latency in latencies:
-        totals.add(Record(AT, endpoint.pk, endpoint.serving_revision_id or 0, key.pk, 200, latency, **more))
+        totals.add(Record(AT, endpoint.pk, revision_id, key.pk if key else None, 200, latency, **more))
     return totals.take_dirty()
 
 
@@ -150,6 +237,17 @@ class TestWritten:
         written.write([rows(endpoint, key, 5_000, 5_000, 5_000)], {})
         assert Traffic.objects.get().requests == 3
         assert KeyTraffic.objects.get().requests == 3
+
+    def test_what_a_person_called_without_a_key_is_counted_once_too(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        gone, _ = make.key(endpoint.project)
+        for _ in range(2):
+            written.write([rows(endpoint, None, 5_000, 6_000)], {})
+        lost = rows(endpoint, gone, 5_000, source="gone")
+        gone.delete()
+        written.write([lost, rows(endpoint, None, 5_000, 6_000)], {})
+        row = KeyTraffic.objects.get()
+        assert (row.key_id, row.requests, row.source) == (None, 2, "one")
 
     def test_each_source_replaces_only_its_own(self) -> None:
         endpoint = make.endpoint(ready=1)

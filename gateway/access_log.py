@@ -4,8 +4,8 @@
      "status", "code", "instance", "stream", "cold_start", "queue_ms", "connect_ms", "first_byte_ms", "ttft_ms",
      "total_ms", "prompt_tokens", "completion_tokens", "estimated", "bytes_in", "bytes_out"[, "address"]}
 
-`at` is the end. What was not measured is null. Lines go out in batches from a thread of their own: a log that
-nobody reads must not hold up traffic. What finds no room is counted, and told as {"dropped": 12}.
+`at` is the end. What was not measured is null. Lines go out twice a second from a thread of their own: a log
+that nobody reads must not hold up traffic. What finds no room is counted, and told as {"dropped": 12}.
 """
 
 import os
@@ -48,7 +48,7 @@ class AccessLog:
         self._writer: Thread | None = None
 
     def fold(self, batch: Sequence[Ended], names: Mapping[int, str]) -> None:
-        """Log those that are to be logged; `names` of endpoints by id. Returns before they are written."""
+        """Hold lines of those that are to be logged; `names` of endpoints by id."""
         if self.mode == Mode.OFF:
             return
         for one in batch:
@@ -58,15 +58,9 @@ class AccessLog:
                 else:
                     with self._lock:
                         self._dropped += 1
-        self._send()
 
-    def close(self, patience: float = 1.0) -> None:
-        """Write what is left, unless that takes longer than `patience` seconds."""
-        self._wait(patience)
-        self._send()
-        self._wait(patience)
-
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Have what is held written, unless that is going on already. Returns before it is."""
         if self._writer is not None and self._writer.is_alive():
             return
         lines, dropped = self._lines, self._dropped
@@ -74,6 +68,12 @@ class AccessLog:
             self._lines, self._dropped = [], 0
             self._writer = Thread(target=self._write, args=(lines, dropped), name="access-log", daemon=True)
             self._writer.start()
+
+    def close(self, patience: float = 1.0) -> None:
+        """Write what is left, unless that takes longer than `patience` seconds."""
+        self._wait(patience)
+        self.send()
+        self._wait(patience)
 
     def _wait(self, patience: float) -> None:
         if self._writer is not None:

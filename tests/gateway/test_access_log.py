@@ -84,8 +84,10 @@ def test_a_reader_that_is_stuck_holds_nobody_up_and_what_found_no_room_is_told(
     reader.stuck.clear()
     log = AccessLog(Mode.ALL, reader)
     log.fold([ended(request_id="first")], NAMES)
+    log.send()
     for number in range(30):
         log.fold([ended(request_id=str(number))], NAMES)
+        log.send()
     reader.stuck.set()
     log.close()
     assert [line.get("request_id") for line in reader.lines] == ["first", *map(str, range(10)), None]

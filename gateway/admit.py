@@ -1,7 +1,9 @@
 """May this call pass, and where to: every decision before an instance is asked. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from gateway import errors
 from gateway.auth import authenticate, authorise
@@ -9,23 +11,33 @@ from gateway.errors import Refusal
 from gateway.rewrite import GENERATIONS
 from gateway.routes import Key, Route, RouteTable
 
-SERVED = dict.fromkeys((*GENERATIONS, "v1/embeddings"), "POST") | {"v1/models": "GET"}
+SERVED = dict.fromkeys((*GENERATIONS, "v1/embeddings", "v1/responses", "v1/rerank"), "POST") | {"v1/models": "GET"}
 HEALTH = "health"
 RETRY_SECONDS = {"deploying": 10, "scaling": 5, "updating": 5, "degraded": 3, "idle": 10, "failed": 60}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
-    """A request's head as decisions need it; header values are what the client sent, None when absent."""
+    """What a request's head says, whoever sends it again: header values as the client sent them, None when absent.
+
+    `request_id` is the client's own, b"" without one. `plain` if HTTP/1.1 with a body in its answer. `admitted`
+    holds for the table in whose turn it was `decided`, and until `expires` (seconds since 1970).
+    """
 
     method: str
     path: str
     host: str
     authorization: str | None
-    request_id: str
-    content_length: int | None = None
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
+    version: str = "1.1"
+    keep: bool = True
+    request_id: bytes = b""
     encoding: str | None = None
     expects_continue: bool = False
+    plain: bool = True
+    decided: int = 0
+    admitted: "Admitted | None" = None
+    expires: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +49,13 @@ class Place:
     rest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A caller who may call this endpoint; what it asks for may still be refused."""
+class Admitted(NamedTuple):
+    """A caller who may call this endpoint; what it asks for may still be refused. `limited` if quotas hold."""
 
     key: Key
     route: Route
     rest: str
+    limited: bool = False
 
 
 def locate(table: RouteTable, path: str, host: str) -> Place | None:
@@ -66,7 +78,8 @@ def admit(table: RouteTable, place: Place, authorization: str | None, *, at: dat
         return key
     if place.route is None:
         return errors.unknown_endpoint(place.name)
-    return authorise(key, place.route) or Admitted(key, place.route, place.rest)
+    limited = key.quotas is not None or place.route.admission.quotas is not None
+    return authorise(key, place.route) or Admitted(key, place.route, place.rest, limited)
 
 
 def allowed(rest: str, method: str) -> Refusal | None:

@@ -3,12 +3,11 @@
 import orjson
 
 from gateway import errors
-from gateway.admit import Request
+from gateway.call import Call
 from gateway.core import Gateway, refuse
 from gateway.cors import Cors
+from gateway.exchange import JSON
 from gateway.keeper import Keeper
-from gateway.line import Call
-from gateway.relay import JSON
 
 
 class App:
@@ -19,26 +18,27 @@ class App:
         self.keeper = keeper
         self.cors = cors or Cors()
 
-    async def handle(self, request: Request, call: Call) -> None:
-        """Answer one request whole."""
-        origin = call.headers.get(b"origin")
-        if origin is not None:
+    def handle(self, call: Call) -> None:
+        """Answer one request whole, now or by and by."""
+        request = call.request
+        if b"origin" in request.headers:
+            origin = request.headers[b"origin"]
             call.extra = self.cors.headers(origin)
             preflight = self.cors.preflight(origin) if request.method == "OPTIONS" else None
             if preflight is not None:
-                await call.start(204, preflight)
-                await call.end()
+                call.start(204, preflight)
+                call.end()
+                call.over()
                 return
         if request.path == "/healthz":
-            await self._health(request, call)
+            self._health(call)
         else:
-            await self.gateway.handle(request, call)
+            self.gateway.handle(call)
 
-    async def _health(self, request: Request, call: Call) -> None:
-        if request.method not in ("GET", "HEAD"):
-            await refuse(call, errors.wrong_method(request.method, "GET"))
+    def _health(self, call: Call) -> None:
+        if call.request.method not in ("GET", "HEAD"):
+            refuse(call, errors.wrong_method(call.request.method, "GET"))
             return
         status, found = self.keeper.health()
-        body = orjson.dumps(found)
-        await call.start(status, (*JSON, (b"content-length", str(len(body)).encode())))
-        await call.end(body)
+        call.answer(status, JSON, orjson.dumps(found))
+        call.over()

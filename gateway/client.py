@@ -1,14 +1,10 @@
 """What the gateway needs of whoever called it: the seam between the core and a server."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.admit import Request
 from gateway.errors import Headers, Refusal
-
-
-class ClientLeft(Exception):
-    """The caller hung up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,34 +17,57 @@ class Limits:
     silence_seconds: float = 600.0
 
 
+class Owner(Protocol):
+    """Who answers a call. The line tells it what happens to the caller; it never waits in here."""
+
+    def body_came(self) -> None:
+        """The body that `Client.body` did not have yet is whole, or it is known why it will not be."""
+
+    def caller_left(self) -> None:
+        """The caller hung up."""
+
+    def caller_ready(self) -> None:
+        """The caller takes more again, after `Client.full`."""
+
+    def look(self, now: float) -> None:
+        """Called a few times a second, with the loop's time."""
+
+    def cut(self) -> None:
+        """The gateway ends, and its patience with it: end the request now."""
+
+
 class Client(Protocol):
     """One caller waiting for one answer."""
 
-    @property
-    def started(self) -> bool:
-        """Whether status and headers are on their way, so that only the body is left to speak with."""
+    request: Request
+    request_id: bytes
+    owner: Owner | None
+    started: bool
+    """Whether status and headers are on their way, so that only the body is left to speak with."""
+    streaming: bool
+    """Whether what was started is a stream of events."""
 
     @property
-    def streaming(self) -> bool:
-        """Whether what was started is a stream of events."""
+    def full(self) -> bool:
+        """Whether the caller takes no more at the moment: what is sent all the same is kept here."""
 
-    async def body(self, limits: Limits) -> bytes | Refusal:
-        """The whole request body, or why it isn't taken (413, 408). Raises ClientLeft."""
+    def body(self, limits: Limits) -> bytes | Refusal | None:
+        """The whole request body, or why it isn't taken (413, 408, 400); None until `Owner.body_came`."""
 
-    def watch(self, gone: Callable[[], None]) -> None:
-        """Call `gone` as soon as the caller hangs up, until `end`."""
+    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
+        """A whole answer; no value may hold a line break."""
 
-    async def start(self, status: int, headers: Headers) -> None:
-        """Status and headers; no value may hold a line break."""
+    def start(self, status: int, headers: Headers) -> None:
+        """Status and headers of one that comes in parts."""
 
-    async def send(self, data: bytes) -> None:
-        """A part of the body, now; waits while the caller takes no more."""
+    def send(self, data: bytes) -> None:
+        """A part of the body, now."""
 
-    async def ready(self) -> None:
-        """Return once the caller can take more at once, so that the next `end` does not wait."""
-
-    async def end(self, data: bytes = b"") -> None:
-        """The last part of the body; without a wait in it when called right after `ready`."""
+    def end(self, data: bytes = b"") -> None:
+        """The last part of the body."""
 
     def abort(self) -> None:
         """Cut the answer off so that the caller can tell it isn't whole."""
+
+    def over(self) -> None:
+        """Everything that was held for this call is let go of: the line's next request may begin."""

@@ -3,13 +3,33 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
+from gateway.errors import Headers, Refusal
 from gateway.passport import Passport
-from gateway.routes import RouteTable
+from gateway.routes import Key, Route, RouteTable
 from gateway.totals import Rows
 
 
 class Away(Exception):
     """The database or Valkey can't be reached now; what was asked is to be asked again later."""
+
+
+class Taken(Protocol):
+    """What a request took of its quotas. `headers` tell the caller what is left."""
+
+    headers: Headers
+
+    def settle(self, tokens: int) -> None:
+        """Give the slot back and count what it really came to. Never raises; the first call counts."""
+
+
+class Limiter(Protocol):
+    """Judges requests of keys and endpoints with quotas: all of them are checked before any is taken from."""
+
+    def take_now(self, key: Key, route: Route, tokens: int) -> Taken | Refusal | None:
+        """The judgement, or None where others have to be asked for it."""
+
+    async def take(self, key: Key, route: Route, tokens: int) -> Taken | Refusal:
+        """The judgement, soon."""
 
 
 class Store(Protocol):

@@ -1,174 +1,179 @@
-"""One request from its head to its last byte, over any server that can carry a `Client`.
+"""Who may, and what for: the one place where a request is admitted, over any server that can carry a `Client`.
 
-The order of things here is the contract: decisions, body, an instance, its answer; the record before the
-last byte; and one `finally` that lets go of everything however it ended.
+Decisions need no wait, but for two that are rare: a key that nobody knows may have been made a moment ago, and a
+caller with quotas may have to be counted elsewhere. Those two are tasks.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
 from gateway import errors
-from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, available, locate
+from gateway.admit import HEALTH, Admitted, Place, admit, locate
 from gateway.auth import UNKNOWN_KEY
 from gateway.balance import Balancer
-from gateway.client import Client, ClientLeft, Limits
-from gateway.errors import Headers, Refusal
-from gateway.exchange import CLIENT_LEFT, Exchange
+from gateway.client import Client, Limits
+from gateway.contract import Limiter, Taken
+from gateway.errors import Refusal
+from gateway.exchange import JSON, Exchange
 from gateway.meter import Meter
-from gateway.relay import JSON, Failed, Relay
-from gateway.rewrite import Prepared, prepare
-from gateway.routes import RouteTable, Upstream
-from gateway.upstream import Connection, Lost, Pool, Refused
+from gateway.pool import Pool
+from gateway.queue import Dispatch
+from gateway.routes import Route, RouteTable
+from gateway.usage import wished_tokens
 
-LOST = errors.upstream(502, "upstream_lost", "The instance was lost before its answer was whole.")
-UNREACHABLE = errors.not_ready(
-    "No instance of the endpoint takes connections right now.", code="no_instance_reachable", retry_after=2
-)
-ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
-DRAINED = 503
-NO_BODY = Prepared(b"", {}, stream=False, wants_usage=False)
+log = logging.getLogger("gateway")
+NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 class Gateway:
     """The data plane's one state: who may call, where to, and what was counted."""
 
-    def __init__(self, meter: Meter, balancer: Balancer, pool: Pool, limits: Limits | None = None) -> None:
+    def __init__(
+        self, meter: Meter, clock: Callable[[], float], pool: Pool | None = None, limits: Limits | None = None
+    ) -> None:
         self.table = RouteTable()
+        self.turn = 1  # goes up with each table: what was decided by an older one is decided anew
         self.meter = meter
-        self.balancer = balancer
-        self.pool = pool
+        self.clock = clock
+        self.balancer = Balancer(clock)
+        self.dispatch = Dispatch(self.balancer, clock, self._wake)
+        self.pool = pool or Pool(clock)
         self.limits = limits or Limits()
         self.look_again: Callable[[], Awaitable[None]] | None = None  # read keys anew; the keeper's
+        self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
+        self.limiter: Limiter | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def handle(self, request: Request, client: Client) -> None:
+    def take_table(self, table: RouteTable) -> None:
+        """The world as it stands now."""
+        self.table, self.turn = table, self.turn + 1
+        self.dispatch.table_changed(table)
+
+    def handle(self, client: Client) -> None:
         """Answer one request whole. What happens to it after admission is always counted, once."""
+        request = client.request
+        if request.decided == self.turn and request.admitted is not None and self.meter.clock() < request.expires:
+            self._begin(client, request.admitted)
+            return
         place = locate(self.table, request.path, request.host)
         if place is None:
             known = ("/e/<endpoint>/v1/…", "/healthz")
-            await refuse(client, errors.unknown_path(request.path, known))
+            refuse(client, errors.unknown_path(request.path, known))
         elif place.rest == HEALTH:
-            await tell_health(client, place)
+            tell_health(client, place)
         else:
-            admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
-            if isinstance(admitted, Refusal) and admitted.code == UNKNOWN_KEY and self.look_again is not None:
-                admitted = await self._admit_anew(request, place, self.look_again)
-            if isinstance(admitted, Refusal):
-                await refuse(client, admitted)
+            admitted = self._admit(client, place)
+            if isinstance(admitted, Admitted):
+                self._begin(client, admitted)
+            elif admitted.code == UNKNOWN_KEY and self.look_again is not None:
+                self.spawn(self._admit_anew(client, place, self.look_again))
             else:
-                await self._exchange(request, client, admitted)
+                refuse(client, admitted)
 
-    async def _admit_anew(
-        self, request: Request, place: Place, look_again: Callable[[], Awaitable[None]]
-    ) -> Admitted | Refusal:
-        """An unknown key may have been made since keys were last read, so that is not refused unseen."""
-        await look_again()
-        place = locate(self.table, request.path, request.host) or place
-        return admit(self.table, place, request.authorization, at=datetime.now(UTC))
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what has to wait, beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _exchange(self, request: Request, client: Client, admitted: Admitted) -> None:
-        exchange = Exchange(admitted, request.request_id, self.meter, self.balancer, self.pool)
+    def _begin(self, client: Client, admitted: Admitted) -> None:
+        client.owner = exchange = Exchange(self, client, admitted)
         try:
-            await self._serve(request, client, exchange)
-        except Failed as failed:
-            await fail(client, exchange, failed.refusal)
-        except Lost:
-            await fail(client, exchange, LOST)
-        except ClientLeft:
-            exchange.abandon()
-        except asyncio.CancelledError:
-            exchange.settle(CLIENT_LEFT if exchange.gone else DRAINED)  # the server's patience ran out
-            raise
+            exchange.begin()
+        except Exception as failure:  # noqa: BLE001 (whatever it is, this request ends by it and no other)
+            exchange.broke(failure)
+
+    def _admit(self, client: Client, place: Place) -> Admitted | Refusal:
+        """Decided once for all calls with this head, for as long as the table stands."""
+        request = client.request
+        admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
+        if isinstance(admitted, Admitted):
+            expires_at = admitted.key.expires_at
+            request.decided, request.admitted = self.turn, admitted
+            request.expires = expires_at.timestamp() if expires_at is not None else float("inf")
+        return admitted
+
+    async def _admit_anew(self, client: Client, place: Place, look_again: Callable[[], Awaitable[None]]) -> None:
+        """An unknown key may have been made since keys were last read, so that is not refused unseen."""
+        client.owner = waiting = Waiting(client)
+        try:
+            await look_again()
         finally:
-            exchange.release()
+            client.owner = None
+        if waiting.gone:
+            client.over()
+            return
+        place = locate(self.table, client.request.path, client.request.host) or place
+        admitted = self._admit(client, place)
+        if isinstance(admitted, Admitted):
+            self._begin(client, admitted)
+        else:
+            refuse(client, admitted)
 
-    async def _serve(self, request: Request, client: Client, exchange: Exchange) -> None:
-        route, rest = exchange.admitted.route, exchange.admitted.rest
-        refusal = allowed(rest, request.method) or available(route)
-        if refusal is None and request.encoding not in (None, "identity"):
-            refusal = ENCODED
-        if refusal is not None:
-            raise Failed(refusal)
-        prepared = await self._prepared(request, client, exchange)
-        client.watch(exchange.abandon)
-        instance, connection = await self._reach(exchange)
-        connection.send(wire(request, rest, instance, prepared.body))
-        await Relay(exchange, client, connection, prepared, self.limits).run()
+    def limit(self, exchange: Exchange) -> None:
+        """Let its quotas judge a request, and tell it."""
+        if self.limiter is None:
+            exchange.place()
+            return
+        key, route, _, _ = exchange.admitted
+        tokens = wished_tokens(exchange.prepared.request)
+        found = self.limiter.take_now(key, route, tokens)
+        if found is not None:
+            exchange.limited(found)
+        else:
+            self.spawn(self._limit(exchange, self.limiter.take(key, route, tokens)))
 
-    async def _prepared(self, request: Request, client: Client, exchange: Exchange) -> Prepared:
-        if request.method == "GET":
-            return NO_BODY
-        body = await client.body(self.limits)
-        if isinstance(body, Refusal):
-            raise Failed(body)
-        exchange.bytes_in = len(body)
-        prepared = prepare(exchange.admitted.route, exchange.admitted.rest, body)
-        if isinstance(prepared, Refusal):
-            raise Failed(prepared)
-        return prepared
+    async def _limit(self, exchange: Exchange, asking: Awaitable[Taken | Refusal]) -> None:
+        try:
+            exchange.limited(await asking)
+        except Exception as failure:  # noqa: BLE001
+            exchange.broke(failure)
 
-    async def _reach(self, exchange: Exchange) -> tuple[Upstream, Connection]:
-        """An instance with a connection to it. Those that refuse are passed over: nothing began there."""
-        tried: set[str] = set()
-        while (instance := exchange.choose(tried)) is not None:
-            try:
-                connection = await self.pool.acquire((instance.host, instance.port))
-            except Refused:
-                tried.add(instance.name)
-                exchange.refused(instance)
-                continue
-            self.balancer.restore(instance.name)
-            exchange.connection = connection
-            if exchange.gone:
-                raise ClientLeft
-            return instance, connection
-        raise Failed(UNREACHABLE)
+    def _wake(self, route: Route) -> None:
+        if self.wake is not None:
+            self.wake(route)
 
 
-def wire(request: Request, rest: str, instance: Upstream, body: bytes) -> bytes:
-    """The request as an instance gets it. Of the client's headers only a checked request id goes along."""
-    head = (
-        f"{request.method} /{rest} HTTP/1.1\r\nhost: {instance.host}:{instance.port}\r\n"
-        f"accept: application/json, text/event-stream\r\nx-request-id: {request.request_id}\r\n"
-    )
-    if request.method != "GET":
-        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return head.encode() + b"\r\n" + body
+class Waiting:
+    """The owner of a call while nobody works on it yet."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.gone = False
+
+    def caller_left(self) -> None:
+        self.gone = True
+
+    def cut(self) -> None:
+        self.gone = True
+
+    def body_came(self) -> None:
+        """It is taken later."""
+
+    def caller_ready(self) -> None:
+        """Nothing was sent."""
+
+    def look(self, now: float) -> None:
+        """The one who waits has a limit of its own."""
 
 
-async def refuse(client: Client, refusal: Refusal) -> None:
+def refuse(client: Client, refusal: Refusal) -> None:
     """An answer of our own, whole."""
-    body = refusal.body()
-    length: Headers = ((b"content-length", str(len(body)).encode()),)
-    await client.start(refusal.status, JSON + length + refusal.headers)
-    await client.end(body)
+    client.answer(refusal.status, JSON, refusal.body(), refusal.headers)
+    client.over()
 
 
-async def fail(client: Client, exchange: Exchange, refusal: Refusal) -> None:
-    """End a request that can't be answered as asked: with a status, a last event, or a cut."""
-    if exchange.gone:
-        return
-    await client.ready()
-    streaming = client.started and client.streaming
-    exchange.bytes_out += len(refusal.event() if streaming else refusal.body())
-    exchange.settle(refusal.status)
-    if not client.started:
-        await refuse(client, refusal)
-    elif streaming:
-        await client.end(refusal.event())
-    else:
-        client.abort()
-
-
-async def tell_health(client: Client, place: Place) -> None:
+def tell_health(client: Client, place: Place) -> None:
     """Whether the endpoint can be called now; needs no key and says nothing but its state."""
     if place.route is None:
-        await refuse(client, errors.unknown_endpoint(place.name))
+        refuse(client, errors.unknown_endpoint(place.name))
         return
     ready = bool(place.route.ready) and place.route.desired == "running"
     body = orjson.dumps({"status": "ready" if ready else place.route.state})
-    length = (b"content-length", str(len(body)).encode())
-    await client.start(200 if ready else 503, (*JSON, length, (b"cache-control", b"no-store")))
-    await client.end(body)
+    client.answer(200 if ready else 503, JSON, body, NO_STORE)
+    client.over()

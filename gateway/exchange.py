@@ -1,100 +1,407 @@
-"""One admitted request from its first byte to its record. It knows no transport: whoever carries the bytes
-tells it what happened, and everything it holds is let go of in one place."""
+"""One admitted request from its body to its record.
+
+Nothing waits in here: each step ends by asking for the next thing (the body, an instance, a connection, the
+answer), and whoever has it calls back. However it ends, the record is written just before the answer's last byte
+leaves, and everything held is let go of in one place.
+"""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
-from gateway.admit import Admitted
-from gateway.balance import Balancer
-from gateway.meter import Meter
+from gateway import errors
+from gateway.admit import Admitted, allowed
+from gateway.answer import STREAM, Answer, answer_to
+from gateway.client import Client
+from gateway.contract import Taken
+from gateway.ended import Ended
+from gateway.errors import Headers, Refusal
+from gateway.queue import hopeless
+from gateway.rewrite import NO_BODY, Prepared, prepare
 from gateway.routes import Upstream
 from gateway.totals import Record
-from gateway.upstream import Connection, Pool
+from gateway.upstream import Connection
 from gateway.usage import NOTHING, Usage
 
-log = logging.getLogger("gateway.access")
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
+log = logging.getLogger("gateway")
 CLIENT_LEFT = 499
-BROKEN = 500
+HEARTBEAT = b": heartbeat\n\n"
+LOST = errors.upstream(502, "upstream_lost", "The instance was lost before its answer was whole.")
+SILENT = errors.upstream(504, "upstream_timeout", "The instance was silent for too long and was given up.")
+ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
+BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
+DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
+JSON = b"application/json"
 
 
 class Exchange:
-    """`tokens` is asked once, when the record is written; `gone` says that the client has left."""
+    """An owner of its client's call, an asker of its connection, a seeker of the pool, a waiter for its turn."""
 
-    def __init__(self, admitted: Admitted, request_id: str, meter: Meter, balancer: Balancer, pool: Pool) -> None:
+    prepared: Prepared = NO_BODY
+    instance: Upstream | None = None
+    connection: Connection | None = None
+    answer: Answer | None = None
+    tokens: Callable[[], Usage] | None = None  # asked once, when the record is written
+    taken: Taken | None = None  # of its limits
+    over = False
+    gone = False  # the caller is
+    code = ""  # of a refusal of ours
+    cold = False
+    bytes_in = 0
+    bytes_out = 0
+    queued_at = 0  # ns, while it waits for its turn
+    queue_us = 0
+    connecting_at = 0
+    connect_us = 0
+    first_byte_us: int | None = None
+    ttft_us: int | None = None
+    tried: frozenset[str] = frozenset()
+    _last: Callable[[], None] | None = None  # how it ends, once the caller takes more
+
+    def __init__(self, gateway: "Gateway", client: Client, admitted: Admitted) -> None:
+        self.gateway = gateway
+        self.client = client
         self.admitted = admitted
-        self.request_id = request_id
-        self.meter = meter
-        self.balancer = balancer
-        self.pool = pool
         self.started = perf_counter_ns()
-        self.instance: Upstream | None = None
-        self.connection: Connection | None = None
-        self.tokens: Callable[[], Usage] = lambda: NOTHING
-        self.ttft_us: int | None = None
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.gone = False
-        self.settled: int | None = None
+        self.heard = gateway.clock()  # when something last went to the caller or came from the instance
+        self.silent_since = self.heard
 
-    def choose(self, tried: Collection[str]) -> Upstream | None:
-        """Take an instance that was not tried yet, counted as busy from here; None when there is none left."""
-        self.instance = self.balancer.take(self.admitted.route.ready, tried=tried)
-        return self.instance
+    # ── on the way to an instance ────────────────────────────────────────────────────────────────
+    def begin(self) -> None:
+        request, rest = self.client.request, self.admitted.rest
+        refusal = allowed(rest, request.method) or hopeless(self.admitted.route)
+        if refusal is None and request.encoding is not None and request.encoding != "identity":
+            refusal = ENCODED
+        if refusal is not None:
+            self.fail(refusal)
+        elif request.method == "GET":
+            self._admit()
+        else:
+            self.body_came()
 
-    def refused(self, instance: Upstream) -> None:
-        """The chosen instance took no connection: nothing began there, and others should not try it now."""
-        self.balancer.eject(instance.name)
-        self.balancer.release(instance.name)
-        self.instance = None
+    def body_came(self) -> None:
+        client = self.client
+        body = client.body(self.gateway.limits)
+        if body is None:
+            return
+        if isinstance(body, Refusal):
+            self.fail(body)
+            return
+        self.bytes_in = len(body)
+        prepared = prepare(self.admitted.route, self.admitted.rest, body)
+        if isinstance(prepared, Refusal):
+            self.fail(prepared)
+        else:
+            self.prepared = prepared
+            self._admit()
 
-    def abandon(self) -> None:
-        """The client has left: hang up on the instance now, which wakes whoever waits for it."""
-        self.gone = True
-        if self.connection is not None:
-            self.connection.close()
+    def _admit(self) -> None:
+        if self.admitted.limited:
+            self.gateway.limit(self)
+        else:
+            self.place()
+
+    def limited(self, found: Taken | Refusal) -> None:
+        """What the limits say."""
+        if isinstance(found, Refusal):
+            self.fail(found)
+        elif self.over:
+            found.settle(0)
+        else:
+            self.taken = found
+            self.place()
+
+    def place(self) -> None:
+        """Ask for an instance."""
+        found = self.gateway.dispatch.ask(self.admitted.route, self, self.tried)
+        if isinstance(found, Upstream):
+            self._reach(found)
+        elif found is None:
+            self.queued_at = perf_counter_ns()
+            self.cold = not self.admitted.route.ready
+        else:
+            self.fail(found)
+
+    def placed(self, instance: Upstream) -> None:
+        try:
+            self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
+            self._reach(instance)
+        except Exception as failure:  # noqa: BLE001 (whatever it is, this request ends by it and no other)
+            self.broke(failure)
+
+    def turned_away(self, refusal: Refusal) -> None:
+        self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
+        self.fail(refusal)
+
+    def _reach(self, instance: Upstream) -> None:
+        self.instance = instance
+        pool = self.gateway.pool
+        connection = pool.waiting(instance.address)
+        if connection is not None:
+            self._ask(connection, instance)
+        else:
+            self.connecting_at = perf_counter_ns()
+            pool.connect(instance.address, self)
+
+    def connected(self, connection: Connection) -> None:
+        self.connect_us += (perf_counter_ns() - self.connecting_at) // 1000
+        if self.over or self.instance is None:
+            self.gateway.pool.keep(connection, self.gateway.clock())
+        else:
+            self._ask(connection, self.instance)
+
+    def unreachable(self) -> None:
+        """Nothing began there, so another instance may be asked."""
+        self.connect_us += (perf_counter_ns() - self.connecting_at) // 1000
+        instance, self.instance = self.instance, None
+        if instance is not None:
+            self.tried |= {instance.name}
+            self.gateway.dispatch.refused(self.admitted.route, instance)
+            self.place()
+
+    def _ask(self, connection: Connection, instance: Upstream) -> None:
+        self.connection = connection
+        self.silent_since = self.heard = self.gateway.clock()
+        client, body = self.client, self.prepared.body
+        if client.request.method == "GET":
+            wire = b"GET /%b HTTP/1.1\r\nhost: %b\r\naccept: application/json\r\nx-request-id: %b\r\n\r\n" % (
+                self.admitted.rest.encode(),
+                instance.authority,
+                client.request_id,
+            )
+        else:
+            wire = (
+                b"POST /%b HTTP/1.1\r\nhost: %b\r\naccept: application/json, text/event-stream\r\n"
+                b"x-request-id: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            ) % (self.admitted.rest.encode(), instance.authority, client.request_id, len(body), body)
+        connection.send(wire, self)
+
+    # ── the answer ───────────────────────────────────────────────────────────────────────────────
+    def came(self) -> None:
+        """Something of the answer is there."""
+        try:
+            connection, answer = self.connection, self.answer
+            if connection is None or connection.head is None or self.over or self._last is not None:
+                return
+            if answer is None:
+                self.first_byte_us = self.elapsed_us()
+                answer = self.answer = answer_to(self, connection.head)
+            self.silent_since = self.heard = self.gateway.clock()
+            data = connection.take()
+            if data or connection.complete:
+                answer.take(data, connection.complete)
+        except Exception as failure:  # noqa: BLE001
+            self.broke(failure)
+
+    def lost(self) -> None:
+        self.fail(LOST)
+
+    def send(self, data: bytes) -> None:
+        """A part of the answer; the instance waits while the caller takes no more."""
+        self.bytes_out += len(data)
+        self.client.send(data)
+        if self.client.full and self.connection is not None:
+            self.connection.pause()
+
+    def start(self, headers: Headers) -> None:
+        self.client.start(200, (*headers, *self.told()))
+
+    def start_stream(self) -> None:
+        if not self.client.started:
+            self.start(STREAM)
+
+    def told(self) -> Headers:
+        """What the answer says of the way to it."""
+        said: Headers = ()
+        if self.queued_at:
+            said += ((b"x-queue-ms", b"%d" % (self.queue_us // 1000)),)
+        if self.cold:
+            said += ((b"x-cold-start", b"1"),)
+        return said + self.taken.headers if self.taken is not None else said
 
     def first_token(self) -> None:
         if self.ttft_us is None:
             self.ttft_us = self.elapsed_us()
 
+    # ── what happens to the caller ───────────────────────────────────────────────────────────────
+    def caller_left(self) -> None:
+        """Hang up on the instance now: this is what ends its work."""
+        self.gone = True
+        if not self.over:
+            self.settle(CLIENT_LEFT)
+            self.release()
+
+    def caller_ready(self) -> None:
+        last = self._last
+        if last is not None:
+            last()
+        elif self.connection is not None:
+            self.connection.resume()
+
+    def cut(self) -> None:
+        """The gateway's patience is over."""
+        if not self.over:
+            self.code = DRAINED.code
+            self.settle(DRAINED.status)
+            if not self.client.started:
+                self._refuse(DRAINED)
+            else:
+                self.client.abort()
+            self.release()
+
+    def look(self, now: float) -> None:
+        """A stream's caller hears a heartbeat in every silence; an instance silent for too long is given up."""
+        limits = self.gateway.limits
+        if self.over or self.client.full or now - self.heard < limits.heartbeat_seconds:
+            return
+        if self.connection is not None and now - self.silent_since >= limits.silence_seconds:
+            self.fail(SILENT)
+        elif self.prepared.stream and (self.connection is not None or self.queued_at):
+            self.heard = now
+            self.start_stream()
+            self.client.send(HEARTBEAT)
+
+    # ── ends ─────────────────────────────────────────────────────────────────────────────────────
+    def finish(self, status: int, data: bytes) -> None:
+        """The answer's last part. It waits until the caller has taken what came before: who leaves instead did
+        not get it."""
+        if self.client.full:
+            self._last = lambda: self._finish(status, data)
+        else:
+            self._finish(status, data)
+
+    def _finish(self, status: int, data: bytes) -> None:
+        self._last = None
+        self.bytes_out += len(data)
+        self.settle(status)
+        self.client.end(data)
+        self.release()
+
+    def answer_whole(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
+        """An answer that was not begun yet, in one."""
+        self.bytes_out += len(body)
+        self.settle(status)
+        if self.queued_at or self.taken is not None:
+            headers += self.told()
+        self.client.answer(status, kind, body, headers)
+        self.release()
+
+    def fail(self, refusal: Refusal) -> None:
+        """End a request that can't be answered as asked: with a status, a last event, or a cut."""
+        if self.over:
+            return
+        if self.client.full:
+            self._last = lambda: self._fail(refusal)
+            if self.connection is not None:
+                self.connection.pause()
+        else:
+            self._fail(refusal)
+
+    def _fail(self, refusal: Refusal) -> None:
+        self._last, self.code = None, refusal.code
+        client = self.client
+        streaming = client.started and client.streaming
+        self.bytes_out += len(refusal.event() if streaming else refusal.body())
+        self.settle(refusal.status)
+        if not client.started:
+            self._refuse(refusal)
+        elif streaming:
+            client.end(refusal.event())
+        else:
+            client.abort()
+        self.release()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.client.answer(refusal.status, JSON, refusal.body(), refusal.headers + self.told())
+
+    def broke(self, failure: Exception) -> None:
+        """An error of ours: it is told where errors are read, and the request ends by it."""
+        log.error("A request failed", exc_info=failure)
+        self._last = None
+        if not self.over:
+            self.code = BROKEN.code
+            self.settle(BROKEN.status)
+            self.client.abort()
+            self.release()
+
+    # ── the record ───────────────────────────────────────────────────────────────────────────────
     def elapsed_us(self) -> int:
         return (perf_counter_ns() - self.started) // 1000
 
+    _settled: int | None = None
+
     def settle(self, status: int) -> None:
         """Write the record; the first call counts. To be called just before the answer's last byte leaves."""
-        if self.settled is not None:
+        if self._settled is not None:
             return
-        self.settled = status
-        route, usage = self.admitted.route, self.tokens()
-        revision_id = self.instance.revision_id if self.instance is not None else 0
+        self._settled = status
+        usage = self.tokens() if self.tokens is not None else NOTHING
+        route, instance, meter = self.admitted.route, self.instance, self.gateway.meter
         record = Record(
-            at=self.meter.now(),
-            endpoint_id=route.endpoint_id,
-            revision_id=revision_id or route.revision_id,
-            key_id=self.admitted.key.id,
-            status=status,
-            latency_us=self.elapsed_us(),
-            ttft_us=self.ttft_us,
-            prompt_tokens=usage.prompt,
-            completion_tokens=usage.completion,
-            estimated=usage.estimated,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
+            meter.now(),
+            route.endpoint_id,
+            (instance.revision_id if instance is not None else 0) or route.revision_id,
+            self.admitted.key.id,
+            status,
+            self.elapsed_us(),
+            self.ttft_us,
+            usage.prompt,
+            usage.completion,
+            usage.estimated,
+            self.bytes_in,
+            self.bytes_out,
         )
-        self.meter.record(record)
-        if status >= 400:
-            log.info("%s %s", self.request_id, record)
+        request = self.client.request
+        meter.record(
+            Ended(
+                record,
+                self.client.request_id.decode(),
+                request.method,
+                self.admitted.rest,
+                instance.name if instance is not None else "",
+                self.code,
+                self.prepared.stream,
+                self.cold,
+                self.queue_us,
+                self.connect_us,
+                self.first_byte_us,
+            )
+        )
+        if self.taken is not None:
+            self.taken.settle(usage.prompt + usage.completion)
 
     def release(self) -> None:
-        """The end of every path: a record if there is none yet, and nothing held.
-
-        A connection whose answer was read whole is kept for the next.
-        """
-        self.settle(CLIENT_LEFT if self.gone else BROKEN)
-        if self.connection is not None:
-            self.pool.give_back(self.connection)
-            self.connection = None
-        if self.instance is not None:
-            self.balancer.release(self.instance.name)
+        """The end of every path: nothing is held after it, and the line's next request may begin."""
+        self.over, self.answer, self.tokens = True, None, None
+        gateway, route = self.gateway, self.admitted.route
+        connection, instance, self.connection = self.connection, self.instance, None
+        if connection is not None:
+            if self.gone or self._settled != 200:
+                self._hang_up(connection)
+            else:
+                gateway.pool.linger(connection)
+        if instance is not None:
             self.instance = None
+            gateway.dispatch.done(route, instance, sound=self._sound())
+        elif self.queued_at:
+            gateway.dispatch.leave(self)
+        self.client.over()
+
+    def _hang_up(self, connection: Connection) -> None:
+        if connection.complete:
+            self.gateway.pool.give_back(connection)
+        else:
+            connection.asker = None
+            if connection.hung_up and connection.head is None:
+                self.gateway.pool.give_back(connection)
+            connection.close()
+
+    def _sound(self) -> bool | None:
+        """What this request says of its instance."""
+        if self.gone or self.code in (DRAINED.code, BROKEN.code):
+            return None
+        return self._settled is not None and self._settled < 500

@@ -85,7 +85,7 @@ class Keeper:
             self.routes.failed(away)
             return
         if table is not None:
-            self.gateway.table = table
+            self.gateway.take_table(table)
         self.routes.worked()
 
     async def look_again(self) -> None:

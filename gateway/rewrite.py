@@ -1,7 +1,6 @@
 """What is read in, checked in and filled into a request's body before an engine gets it."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -11,14 +10,16 @@ from gateway.routes import Route
 GENERATIONS = ("v1/chat/completions", "v1/completions")
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A body for the engine, and what must be remembered of the client's own."""
 
     body: bytes
     request: dict[str, Any]
     stream: bool
     wants_usage: bool
+
+
+NO_BODY = Prepared(b"", {}, stream=False, wants_usage=False)
 
 
 def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:

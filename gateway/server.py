@@ -9,23 +9,23 @@ from email.utils import formatdate
 
 import uvloop
 
+from gateway.admit import Request
 from gateway.app import App
-from gateway.balance import Balancer
+from gateway.call import Call
 from gateway.client import Limits
 from gateway.contract import Store
 from gateway.core import Gateway
 from gateway.cors import Cors
+from gateway.heads import Heads
 from gateway.keeper import Keeper, every
 from gateway.line import Line
 from gateway.meter import Meter
-from gateway.upstream import Pool
 
 log = logging.getLogger("gateway")
 
 DRAIN_SECONDS = 30.0
-CUT_SECONDS = 2.0  # for requests that were cut to let go of what they hold
 BACKLOG = 4096
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.25
 
 
 class Server:
@@ -35,6 +35,7 @@ class Server:
         self.app = app
         self.loop = asyncio.get_running_loop()
         self.lines: set[Line] = set()
+        self.heads: Heads[Request] = Heads()
         self.draining = False
         self.date = b""
         self.port = 0
@@ -61,12 +62,9 @@ class Server:
         ends = self.loop.time() + patience
         while self.lines and self.loop.time() < ends and not (hurry and hurry.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        tasks = [line.task for line in self.lines if line.task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=CUT_SECONDS)
         for line in list(self.lines):
+            if line.call is not None and line.call.owner is not None:
+                line.call.owner.cut()
             line.close()
         if self._looking is not None:
             self._looking.cancel()
@@ -74,27 +72,35 @@ class Server:
                 await self._looking
         await self.app.keeper.stop()
 
-    def failed(self, failure: BaseException) -> None:
-        """A request ended in an error of ours."""
-        log.error("A request failed", exc_info=failure)
+    def answer(self, call: Call) -> None:
+        """Begin to answer a request. An error of ours ends this one, and no other."""
+        try:
+            self.app.handle(call)
+        except Exception:
+            log.exception("A request failed")
+            call.over()
 
     async def _looking_after(self) -> None:
         async def look() -> None:
-            self._look()
+            try:
+                self._look()
+            except Exception:
+                log.exception("A look at the connections failed")
 
         await every(LOOK_SECONDS, look)
 
     def _look(self) -> None:
         now = self.loop.time()
         self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        self.app.gateway.dispatch.look()
         for line in list(self.lines):
-            line.expire(now)
+            line.look(now)
 
 
 def assemble(meter: Meter, store: Store, limits: Limits | None = None, origins: Sequence[str] = ()) -> App:
     """The whole gateway but for its socket. Needs a running event loop's clock."""
     clock = asyncio.get_running_loop().time
-    gateway = Gateway(meter, Balancer(clock), Pool(clock), limits)
+    gateway = Gateway(meter, clock, limits=limits)
     return App(gateway, Keeper(gateway, store), Cors(origins))
 
 

@@ -5,7 +5,6 @@ revision, key, status class, quarter hour), without histograms, for billing. A r
 total of its bucket, so writing it again replaces and never adds.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,20 +16,21 @@ OK, CLIENT_ERROR, ABORTED, SERVER_ERROR = "2xx", "4xx", "499", "5xx"
 
 MinuteKey = tuple[int, int, int]
 """(endpoint, revision, start of the minute in seconds since 1970)"""
-QuarterKey = tuple[int, int, int, str, int]
-"""(endpoint, revision, API key, status class, start of the quarter hour in seconds since 1970)"""
+QuarterKey = tuple[int, int, int | None, str, int]
+"""(endpoint, revision, API key or None, status class, start of the quarter hour in seconds since 1970)"""
 
 
 class Record(NamedTuple):
     """One answered request. `at` is when it ended, in seconds since 1970; durations are in microseconds.
 
+    `key_id` is None for what a person called by themselves, without a key.
     `ttft_us` is None where no token came (and for answers that were no stream).
     """
 
     at: float
     endpoint_id: int
     revision_id: int
-    key_id: int
+    key_id: int | None
     status: int
     latency_us: int
     ttft_us: int | None = None
@@ -138,13 +138,23 @@ class Totals:
         self.dirty_quarters: set[QuarterKey] = set()
 
     def add(self, record: Record) -> None:
-        second = int(record.at)
-        minute = (record.endpoint_id, record.revision_id, second - second % MINUTE)
-        total = self.minutes.get(minute)
+        part = Total()
+        part.add(record)
+        self.merge(record.endpoint_id, record.revision_id, int(record.at), part)
+        self.add_key(record)
+
+    def merge(self, endpoint_id: int, revision_id: int, second: int, part: Total) -> None:
+        """Take in what ended in this second."""
+        key = endpoint_id, revision_id, second - second % MINUTE
+        total = self.minutes.get(key)
         if total is None:
-            total = self.minutes[minute] = Total()
-        total.add(record)
-        self.dirty_minutes.add(minute)
+            total = self.minutes[key] = Total()
+        total.merge(part)
+        self.dirty_minutes.add(key)
+
+    def add_key(self, record: Record) -> None:
+        """Count what a key used."""
+        second = int(record.at)
         quarter = (
             record.endpoint_id,
             record.revision_id,
@@ -157,10 +167,6 @@ class Totals:
             used = self.quarters[quarter] = KeyTotal()
         used.add(record)
         self.dirty_quarters.add(quarter)
-
-    def add_all(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self.add(record)
 
     def take_dirty(self) -> Rows:
         """The changed rows, held unchanging for a writer in another thread; they count as clean from here.

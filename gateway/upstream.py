@@ -1,113 +1,108 @@
 """Our own HTTP/1.1 client towards instances: httptools, kept-alive sockets, bodies as they come.
 
-It tells apart what matters for a second try. `Refused`: no connection came about, nothing can have begun.
-`Lost`: it ended after the request was on its way, so the engine may have worked on it.
+Nobody waits in here: whoever asks is told that something came, and takes it.
 """
 
 import asyncio
 import select
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 
-CONNECT_SECONDS = 2.0
-IDLE_SECONDS = 3.0  # less than the five after which llama.cpp and uvicorn hang up
-FICKLE_SECONDS = 60.0  # without reuse, where an engine hung up right behind an answer
-BEHIND_SECONDS = 0.5  # that long after its answer is right behind it
-HIGH_WATER = 256 * 1024
+if TYPE_CHECKING:
+    from gateway.pool import Pool
+
 HEADER_LIMIT = 64 * 1024
 
 Address = tuple[str, int]
 
 
-class Refused(Exception):
-    """No connection to the instance; nothing was sent."""
-
-
-class Lost(Exception):
-    """The connection ended before the answer was whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Status and headers of an answer; names in lower case."""
+class Head(NamedTuple):
+    """Status and headers of an answer; names in lower case. `reusable` once it is known whether the engine keeps
+    the connection behind it."""
 
     status: int
     headers: dict[bytes, bytes]
+    reusable: bool = False
 
     @property
     def content_type(self) -> bytes:
         return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
+class Asker(Protocol):
+    """Who sent a request, and is told what becomes of it."""
+
+    def came(self) -> None:
+        """Something of the answer is there: its head, a part, its end."""
+
+    def lost(self) -> None:
+        """The connection ended before the answer was whole."""
+
+
 class Connection(asyncio.Protocol):
-    """One socket, one request at a time. Reading pauses while nobody takes what came."""
+    """One socket, one request at a time. `complete` and `reusable` speak of the last answer."""
 
-    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
+    head: Head | None = None
+    asker: Asker | None = None
+    closed = False
+    complete = False
+    reusable = False
+    leaving = False  # nobody wants the rest of the answer
+    hung_up = False  # the engine did, not we
+    idle_since = 0.0  # since the last answer; 0 before it
+    paused = False
+
+    def __init__(self, address: Address, pool: "Pool") -> None:
         self.address = address
-        self.loop = loop
+        self.pool = pool
         self.transport: asyncio.Transport | None = None
-        self.closed = False
-        self.reusable = False
-        self.hung_up = False  # the engine did, not we
-        self.idle_since = 0.0  # since the last answer; 0 before it
+        self.parser: httptools.HttpResponseParser | None = None
         self._poll: select.poll | None = None
-        self._waiter: asyncio.Future[bool] | None = None
         self._expecting = False
-        self._reset()
-
-    def _reset(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.head: Head | None = None
-        self.complete = False
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
-        self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
         self._parts: list[bytes] = []
-        self._size = 0
-        self._paused = False
 
     # ── for the one who asks ─────────────────────────────────────────────────────────────────────
-    def send(self, data: bytes) -> None:
-        """Begin a request: `data` is its head and body. Whoever sends must read to the end, or close."""
-        self._reset()
-        self._expecting, self.reusable = True, False
-        if self.transport is not None:
+    def send(self, data: bytes, asker: Asker) -> None:
+        """Begin a request: `data` is its head and body. Whoever sends must see it to the end, or close."""
+        self.asker = asker
+        self.head, self.parser, self._parts = None, None, []
+        self.complete = self.reusable = False
+        self._expecting = True
+        if self.closed:
+            self._tell_lost()
+        elif self.transport is not None:
             self.transport.write(data)
 
-    async def answer(self, patience: float) -> Head | None:
-        """The answer's head; None when none came within `patience` seconds. Raises Lost."""
-        while self.head is None:
-            if self.closed:
-                raise Lost("it hung up without an answer")
-            if not await self._wait(patience):
-                return None
-        return self.head
+    def take(self) -> bytes:
+        """What came of the body since the last time."""
+        parts = self._parts
+        if not parts:
+            return b""
+        self._parts = []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def read(self, patience: float) -> bytes | None:
-        """What came of the body; b"" at its end, None when `patience` seconds passed in silence. Raises Lost."""
-        while not self._parts:
-            if self.complete:
-                return b""
-            if self.closed:
-                raise Lost("it hung up in the middle of its answer")
-            if not await self._wait(patience):
-                return None
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts, self._size = [], 0
-        if self._paused and self.transport is not None and not self.closed:
-            self._paused = False
+    def pause(self) -> None:
+        """Let the engine wait: nobody takes what came."""
+        if not self.paused and not self.closed and self.transport is not None:
+            self.paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.paused and not self.closed and self.transport is not None:
+            self.paused = False
             self.transport.resume_reading()
-        return data
+
+    def leave(self) -> None:
+        """The asker has all it needs; what is left of the answer is read and thrown away."""
+        self.asker, self.leaving = None, True
+        self.resume()
 
     def close(self) -> None:
         """Hang up at once: this is what makes an engine stop working on the request."""
-        self.closed, self.reusable = True, False
+        self.closed, self.reusable, self.asker = True, False, None
         if self.transport is not None:
             self.transport.abort()
-        self._wake()
 
     def sound(self) -> bool:
         """Whether an idle connection can still carry a request: nothing is to be read, so no hang-up either."""
@@ -121,36 +116,91 @@ class Connection(asyncio.Protocol):
     # ── for the event loop ───────────────────────────────────────────────────────────────────────
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour only
+        self.transport.set_write_buffer_limits(high=0)  # to the kernel at once, not at the loop's next turn
 
     def data_received(self, data: bytes) -> None:
         if not self._expecting:
             self.close()  # an answer to nothing: this connection's order is lost
             return
-        self._unbodied += len(data)
-        try:
-            self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self.close()
-            return
-        if self._unbodied > HEADER_LIMIT and not self.complete:
-            self.close()
-            return
-        if self._size > HIGH_WATER and not self._paused and self.transport is not None:
-            self._paused = True
-            self.transport.pause_reading()
-        self._wake()
+        if self.parser is None:
+            head, start, length = self.pool.heads.find(data)
+            if head is not None and len(data) - start == length:
+                self._take_whole(head, data[start:])
+                return
+            self._begin_parsing(data)
+        if self._parse(data):
+            self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        unframed = self.head is not None and not (
-            b"content-length" in self.head.headers or b"transfer-encoding" in self.head.headers
+        head, asked = self.head, self.asker is not None and not self.closed
+        unframed = head is not None and not (
+            b"content-length" in head.headers or b"transfer-encoding" in head.headers
         )
-        if unframed and exc is None and not self.closed:
-            self.complete = True  # an answer without a length ends with its connection
         self.hung_up = not self.closed
         self.closed, self.reusable = True, False
-        self._wake()
+        if asked and unframed and exc is None:
+            self.complete = True  # an answer without a length ends with its connection
+            self._tell()
+        elif asked and not self.complete:
+            self._tell_lost()
+        if self.leaving:
+            self.pool.left(self)
+
+    def _tell(self) -> None:
+        if self.asker is not None:
+            self.asker.came()
+        if self.leaving and self.complete:
+            self.pool.left(self)
+
+    def _tell_lost(self) -> None:
+        asker, self.asker = self.asker, None
+        if asker is not None:
+            asker.lost()
+
+    def _take_whole(self, head: Head, body: bytes) -> None:
+        """An answer that came in one, with a head that was read before."""
+        self.head, self.complete, self._expecting = head, True, False
+        self.reusable = head.reusable and self._all_sent()
+        if body:
+            self._parts.append(body)
+        self._tell()
+
+    def _all_sent(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() == 0
 
     # ── for the parser ───────────────────────────────────────────────────────────────────────────
+    def _begin_parsing(self, data: bytes) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self._raw = data
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
+
+    def _parse(self, data: bytes) -> bool:
+        """Read on; False where what came is no answer, and the connection is closed."""
+        parser = self.parser
+        if parser is None:
+            return False
+        self._unbodied += len(data)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._give_up()
+            return False
+        if self._unbodied > HEADER_LIMIT and not self.complete:
+            self._give_up()
+            return False
+        return True
+
+    def _give_up(self) -> None:
+        """What is no answer ends the connection; what came before it still counts."""
+        asker, whole = self.asker, self.complete
+        self.close()
+        if asker is not None and self.head is not None:
+            asker.came()
+        if asker is not None and not whole:
+            asker.lost()
+
     def on_message_begin(self) -> None:
         if self.complete:
             raise ValueError("a second answer")  # must not become a part of the first, nor anybody's
@@ -162,126 +212,28 @@ class Connection(asyncio.Protocol):
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        status = self.parser.get_status_code()
+        status = self.parser.get_status_code() if self.parser is not None else 0
         if status >= 200:  # what comes before is a note on the way, such as 100 Continue
             self.head = Head(status, self._headers)
+        else:
+            self._raw = b""
         self._headers, self._header_bytes = {}, 0
 
     def on_body(self, body: bytes) -> None:
         self._unbodied = 0
-        self._parts.append(body)
-        self._size += len(body)
+        if not self.leaving:
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        if self.head is not None:
-            self.complete = True
-            self._expecting = False
-            # llama.cpp promises to keep a connection and hangs up after each stream all the same, a moment
-            # later: a request that was sent meanwhile would be lost.
-            streamed = b"transfer-encoding" in self.head.headers
-            unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
-            # The parser knows only in here whether the engine keeps it.
-            self.reusable = self.parser.should_keep_alive() and not streamed and not unsent
-
-    # ── waiting ──────────────────────────────────────────────────────────────────────────────────
-    async def _wait(self, patience: float) -> bool:
-        """True when something happened, False when `patience` seconds passed first."""
-        self._waiter = self.loop.create_future()
-        timer = self.loop.call_later(patience, self._give_up)
-        try:
-            return await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(True)
-
-    def _give_up(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(False)
-
-
-class Pool:
-    """Connections that wait for their next request, by address; the last one used goes first."""
-
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        *,
-        idle_seconds: float = IDLE_SECONDS,
-        connect_seconds: float = CONNECT_SECONDS,
-    ) -> None:
-        self.clock = clock
-        self.idle_seconds = idle_seconds
-        self.connect_seconds = connect_seconds
-        self.idle: dict[Address, list[Connection]] = {}
-        self.fickle: dict[Address, float] = {}  # engines that hang up unannounced, and until when that counts
-
-    async def acquire(self, address: Address) -> Connection:
-        """A connection that nothing was sent on yet for this request. Raises Refused."""
-        return self._waiting(address) or await self._connect(address)
-
-    def give_back(self, connection: Connection) -> None:
-        """Keep it for the next request if its answer was read to the end and the engine agrees; else hang up."""
-        if not (connection.complete and connection.reusable and not connection.closed):
-            if connection.hung_up and connection.head is None:
-                self._distrust(connection)
-            connection.close()
+        head, parser = self.head, self.parser
+        if head is None or parser is None:
             return
-        now = self.clock()
-        if now < self.fickle.get(connection.address, 0.0):
-            connection.close()
-            return
-        connection.idle_since = now
-        self.idle.setdefault(connection.address, []).append(connection)
-
-    def sweep(self) -> None:
-        """Hang up what waited too long."""
-        oldest = self.clock() - self.idle_seconds
-        self.fickle = {address: until for address, until in self.fickle.items() if until > self.clock()}
-        for address, waiting in list(self.idle.items()):
-            kept = [one for one in waiting if one.idle_since > oldest and not one.closed]
-            for one in waiting:
-                if one not in kept:
-                    one.close()
-            if kept:
-                self.idle[address] = kept
-            else:
-                del self.idle[address]
-
-    def close(self) -> None:
-        for waiting in self.idle.values():
-            for one in waiting:
-                one.close()
-        self.idle.clear()
-
-    def _waiting(self, address: Address) -> Connection | None:
-        waiting = self.idle.get(address)
-        oldest = self.clock() - self.idle_seconds
-        while waiting:
-            connection = waiting.pop()
-            if connection.idle_since > oldest and connection.sound():
-                return connection
-            self._distrust(connection)
-            connection.close()
-        return None
-
-    def _distrust(self, connection: Connection) -> None:
-        """An engine that hangs up right behind an answer, without having said so, would lose the next request
-        every so often: a moment later, none could tell whether it had begun."""
-        now = self.clock()
-        if now - connection.idle_since < BEHIND_SECONDS:
-            self.fickle[connection.address] = now + FICKLE_SECONDS
-
-    async def _connect(self, address: Address) -> Connection:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.connect_seconds):
-                made = await loop.create_connection(lambda: Connection(address, loop), *address)
-        except TimeoutError as late:
-            raise Refused(f"no connection within {self.connect_seconds:g} s") from late
-        except OSError as refused:
-            raise Refused(refused.strerror or str(refused)) from refused
-        return made[1]
+        self.complete, self._expecting = True, False
+        # llama.cpp promises to keep a connection and hangs up after each stream all the same, a moment
+        # later: a request that was sent meanwhile would be lost.
+        streamed = b"transfer-encoding" in head.headers
+        keeps = parser.should_keep_alive() and not streamed  # the parser knows only in here
+        self.reusable = keeps and self._all_sent()
+        length = head.headers.get(b"content-length")
+        if length is not None and not streamed and self._raw:
+            self.pool.heads.keep(self._raw, head._replace(reusable=keeps), length)

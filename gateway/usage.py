@@ -48,6 +48,12 @@ def prompt_chars(request: dict[str, Any]) -> int:
     return sum(len(text) for part in parts for text in texts(part))
 
 
+def wished_tokens(request: dict[str, Any]) -> int:
+    """Tokens that a request may come to, before anybody counted: its prompt, and the most it lets be generated."""
+    most = request.get("max_completion_tokens") or request.get("max_tokens") or request.get("max_output_tokens")
+    return -(-prompt_chars(request) // CHARS_PER_TOKEN) + (most if is_count(most) else 0)
+
+
 def texts(value: Any) -> Iterator[str]:
     """Every string in a JSON value, keys left out; a number (a prompt of token ids) counts as one token.
 

@@ -14,6 +14,7 @@ import orjson
 from gateway.app import App
 from gateway.client import Limits
 from gateway.contract import Away
+from gateway.ended import Ended
 from gateway.meter import Meter
 from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable, Upstream, digest
@@ -96,7 +97,8 @@ class House:
     def route(self, **changes: Any) -> None:
         """Change the one route's facts, as a refresh would."""
         table = self.app.gateway.table
-        self.store.table = self.app.gateway.table = RouteTable([replace(table.routes["tiny"], **changes)], KEYS)
+        self.store.table = RouteTable([replace(table.routes["tiny"], **changes)], KEYS)
+        self.app.gateway.take_table(self.store.table)
 
     async def settled(self, count: int = 1) -> list[Record]:
         """The records once there are `count` of them."""
@@ -141,8 +143,8 @@ def spied(meter: Meter) -> list[Record]:
     records: list[Record] = []
     count = meter.record
 
-    def record(one: Record) -> None:
-        records.append(one)
+    def record(one: Ended) -> None:
+        records.append(one.record)
         count(one)
 
     meter.record = record  # type: ignore[assignment, method-assign]

@@ -303,12 +303,14 @@ async def test_a_row_that_came_before_the_stop_is_answered(tmp_path: Path, engin
         assert len(engine.seen) == 1
 
 
-async def test_who_is_not_done_in_time_is_cut_and_counted(tmp_path: Path, engine: Engine) -> None:
+async def test_who_is_not_done_in_time_is_told_so_and_counted(tmp_path: Path, engine: Engine) -> None:
     engine.behaviour = "hang"
     async with house(tmp_path, engine) as gateway, caller(gateway) as line:
         await line.send(asked(body=HELLO))
         await until(lambda: engine.open == 1, "the engine to be asked")
         await asyncio.wait_for(gateway.server.stop(patience=0.05), 2)
+        answer = await line.answer()
+        assert (answer.status, answer.code, answer.closes) == (503, "gateway_ending", True)
         assert await line.ended(seconds=1) == b""
         await until(lambda: engine.open == 0, "the engine to be let go")
         assert [record.status for record in gateway.records] == [503]

@@ -29,7 +29,7 @@ async def test_a_revoked_key_is_refused_within_two_seconds_without_any_ring(gate
 
 
 async def test_a_key_is_known_from_its_first_call_on(gateway: House) -> None:
-    gateway.app.gateway.table = RouteTable(gateway.app.gateway.table.routes.values(), {})  # as read before it
+    gateway.app.gateway.take_table(RouteTable(gateway.app.gateway.table.routes.values(), {}))  # as read before it
     assert (await gateway.ask()).status_code == 200
 
 

@@ -254,5 +254,5 @@ async def test_no_cross_origin_is_invited(gateway: House) -> None:
 
 
 async def test_a_deleted_endpoint_is_gone(gateway: House) -> None:
-    gateway.app.gateway.table = RouteTable([route_to(desired="deleted")], KEYS)
+    gateway.app.gateway.take_table(RouteTable([route_to(desired="deleted")], KEYS))
     error(await gateway.ask(), 404, "endpoint_not_found")

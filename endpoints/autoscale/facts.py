@@ -47,7 +47,8 @@ class Policy:
     `target`: requests per instance; `threshold`: per cent of CPU or memory that asks for one more; `delay`:
     how long fewer must have been enough. `panic`: the shortest stretch whose mean asks for more, and the
     pause between two steps up. `window`: the mean that calms, and the pause between two steps down. A step
-    up adds at most `step` instances or as many as there are, a step down takes at most half.
+    up adds at most `step` instances or as many as there are, a step down takes at most half. `spare`: how many
+    are kept above what the requests need, as far as `max` allows.
     """
 
     min: int
@@ -58,17 +59,23 @@ class Policy:
     window: timedelta = timedelta(seconds=30)
     panic: timedelta = timedelta(seconds=6)
     step: int = 4
+    spare: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= self.max or self.max < 1:
             raise ValueError(f"min {self.min} and max {self.max} are no range of instances")
-        if self.target < 1 or self.step < 1 or self.threshold < 1:
-            raise ValueError("target, threshold and step are at least 1")
+        if self.target < 1 or self.step < 1 or self.threshold < 1 or self.spare < 0:
+            raise ValueError("target, threshold and step are at least 1, spare at least 0")
         if not timedelta(0) < self.panic <= self.window <= self.delay:
             raise ValueError("a delay shorter than the window that it waits for would make it thrash")
 
     def within(self, instances: int) -> int:
         return max(self.min, min(self.max, instances))
+
+    @property
+    def rest(self) -> int:
+        """How many are kept where there is nothing to do."""
+        return self.within(self.spare)
 
 
 @dataclass(frozen=True)

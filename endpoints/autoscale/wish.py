@@ -20,8 +20,9 @@ class Wish:
 def wish(signal: Signal, policy: Policy, load: float, steady: timedelta) -> Wish:
     """By requests, or by CPU and memory where that asks for more. `load`: mean requests over a window;
     `steady`: how long nothing has been starting and the same number was wanted."""
-    by_load, by_use = ceil(load / policy.target), _by_use(signal, policy, load, steady)
+    by_load, by_use = ceil(load / policy.target) + policy.spare, _by_use(signal, policy, load, steady)
     why = f"{_requests(signal, load)} / target {policy.target}"
+    why += f" + {policy.spare} spare" if policy.spare else ""
     if by_use > by_load:
         why = f"{_use(signal)} / threshold {policy.threshold} %, {_requests(signal, load)}"
     return Wish(policy.within(max(by_load, by_use)), why)

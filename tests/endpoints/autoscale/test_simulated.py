@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -108,6 +109,22 @@ def test_instances_that_carry_nothing_go_together() -> None:
     assert world.wanted == 4
     world.run(120)
     assert world.wanted == 1
+
+
+# ── warm spares ──────────────────────────────────────────────────────────────────────────────────
+def test_a_burst_that_the_spares_can_take_waits_for_nobody() -> None:
+    burst = _pulse(8, 26, begins=100, ends=400)
+    cold, warm = (World(replace(POLICY, spare=n), burst, start_seconds=60).run(500) for n in (0, 2))
+    assert cold.longest_queue > 5
+    assert warm.longest_queue == 0
+
+
+def test_spares_flap_no_more_than_the_load_and_are_kept_when_it_is_gone() -> None:
+    world = World(replace(POLICY, spare=2), _pulse(0, 45, begins=100, ends=600)).run(HOUR)
+    assert world.most <= math.ceil(world.peak / POLICY.target) + 2
+    assert (world.wanted, world.turns, world.killed) == (2, 1, 0)
+    full = World(replace(POLICY, spare=5), steadily(lambda now: 190)).run(600)
+    assert full.wanted == POLICY.max
 
 
 # ── what is not known ────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from accounts.rest import Error, ManageKey, Problem, body_of, key_of, only
 from endpoints.api_shapes import (
+    EmergencyIn,
     EndpointOut,
     EndpointsOut,
     EventOut,
@@ -107,6 +108,22 @@ def update_scaling(request: HttpRequest, name: str, body: ScalingIn) -> Endpoint
     """Change the scaling policy at once and without a deployment; what is left out stays as it is."""
     endpoint = _endpoint(request, name)
     endpoint.update_scaling(by=key_of(request), **body.dict(exclude_none=True))
+    return _answer(endpoint)
+
+
+@router.post("/endpoints/{name}/emergency-scale", response={200: EndpointOut} | PROBLEMS)
+def emergency_scale(request: HttpRequest, name: str, body: EmergencyIn) -> EndpointOut:
+    """Want so many at once, and keep automatic scaling from taking any back for the minutes given."""
+    endpoint = _endpoint(request, name)
+    endpoint.emergency_scale(body.instances, minutes=body.minutes, by=key_of(request))
+    return _answer(endpoint)
+
+
+@router.delete("/endpoints/{name}/emergency-scale", response={200: EndpointOut} | PROBLEMS)
+def end_emergency(request: HttpRequest, name: str) -> EndpointOut:
+    """Let automatic scaling take instances back again; without an emergency, nothing changes."""
+    endpoint = _endpoint(request, name)
+    endpoint.end_emergency(by=key_of(request))
     return _answer(endpoint)
 
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
 from ninja import Schema
 from pydantic import ConfigDict, Field, StrictInt
 
 from endpoints.models import Deployment, Endpoint, Phase
 from endpoints.models.deployment import InstanceState
+from endpoints.models.scaled import USUAL_HOLD
 from endpoints.pages import address_of, host_of
 
 
@@ -52,6 +54,14 @@ class ScalingOut(Schema):
     target_concurrency: int
     scale_up_threshold: int
     scale_down_delay: int
+    warm_spare: int
+
+
+class EmergencyOut(Schema):
+    """So many instances are kept until then, whatever the load."""
+
+    instances: int
+    until: datetime
 
 
 class EndpointOut(Schema):
@@ -67,6 +77,7 @@ class EndpointOut(Schema):
     host: str
     instances: InstancesOut
     scaling: ScalingOut
+    emergency: EmergencyOut | None
     serving_revision: int | None
     deployment: DeploymentOut | None
     created_at: datetime
@@ -102,6 +113,14 @@ class ScaleIn(Schema):
     instances: StrictInt = Field(ge=0, le=100)
 
 
+class EmergencyIn(Schema):
+    """Without `instances`, as many as the policy allows; `minutes`: 15, 60 or 240."""
+
+    model_config = ConfigDict(extra="forbid")
+    instances: StrictInt | None = None
+    minutes: StrictInt = USUAL_HOLD
+
+
 class ScalingIn(Schema):
     """Ranges and how the parts must agree are the verb's to judge."""
 
@@ -111,6 +130,7 @@ class ScalingIn(Schema):
     target_concurrency: StrictInt | None = None
     scale_up_threshold: StrictInt | None = None
     scale_down_delay: StrictInt | None = None
+    warm_spare: StrictInt | None = None
 
 
 def counted(endpoints: QuerySet[Endpoint]) -> QuerySet[Endpoint]:
@@ -150,6 +170,7 @@ def _endpoint(endpoint: Endpoint, deployment: Deployment | None) -> EndpointOut:
         host=host_of(endpoint),
         instances=_instances(endpoint),
         scaling=ScalingOut.from_orm(endpoint),
+        emergency=_emergency(endpoint),
         serving_revision=endpoint.serving_revision.number if endpoint.serving_revision else None,
         deployment=_deployment(deployment) if deployment else None,
         created_at=endpoint.created_at,
@@ -164,6 +185,11 @@ def _instances(endpoint: Endpoint) -> InstancesOut:
         min=endpoint.min_instances,
         max=endpoint.max_instances,
     )
+
+
+def _emergency(endpoint: Endpoint) -> EmergencyOut | None:
+    held, until = endpoint.held(timezone.now()), endpoint.emergency_until
+    return EmergencyOut(instances=held, until=until) if held and until else None
 
 
 def _deployment(deployment: Deployment) -> DeploymentOut:

@@ -61,7 +61,7 @@ def autoscale(*, at: datetime) -> list[int]:
     try:
         whole = _all_heard({str(tick["source"]) for tick in said}, at)
         traffic = _traffic(said)
-        endpoints = [one for one in _endpoints() if _may_change(one, traffic[one.pk])]
+        endpoints = [one for one in _endpoints() if _may_change(one, traffic[one.pk], at)]
         if not endpoints:
             return []
         memory = _recall(endpoints)
@@ -74,14 +74,16 @@ def autoscale(*, at: datetime) -> list[int]:
     return changed
 
 
-def policy_of(endpoint: Endpoint) -> Policy:
-    """The last one stays even where the minimum is 0: whoever takes it must be able to wake it."""
+def policy_of(endpoint: Endpoint, at: datetime) -> Policy:
+    """The last one stays even where the minimum is 0: whoever takes it must be able to wake it. Until its time
+    an emergency's number is the minimum."""
     return Policy(
-        min=max(1, endpoint.min_instances),
+        min=max(1, endpoint.min_instances, endpoint.held(at)),
         max=endpoint.max_instances,
         target=endpoint.target_concurrency,
         threshold=endpoint.scale_up_threshold,
         delay=timedelta(seconds=endpoint.scale_down_delay),
+        spare=endpoint.warm_spare,
     )
 
 
@@ -91,12 +93,12 @@ def _endpoints() -> Iterable[Endpoint]:
     return Endpoint.objects.autoscaled().annotate(deploying=Exists(running), **machine).order_by("id")
 
 
-def _may_change(endpoint: Endpoint, traffic: Traffic) -> bool:
-    return bool(traffic.total or traffic.queued) or endpoint.wanted != max(1, endpoint.min_instances)
+def _may_change(endpoint: Endpoint, traffic: Traffic, at: datetime) -> bool:
+    return bool(traffic.total or traffic.queued) or endpoint.wanted != policy_of(endpoint, at).rest
 
 
 def _decide(endpoint: Endpoint, signal: Signal, memory: Memory, at: datetime) -> bool:
-    policy, known = policy_of(endpoint), memory.get(endpoint.pk)
+    policy, known = policy_of(endpoint, at), memory.get(endpoint.pk)
     history = known.seen(signal, policy, at) if known else History.begin(signal, at)
     decision = desired(signal, policy, history, at)
     changed = decision is not None and endpoint.autoscale(

@@ -90,6 +90,7 @@ LIMITS: dict[str, tuple[float, float, float]] = {
     "target_concurrency": (1, 1000, 10),
     "scale_up_threshold": (50, 95, 80),
     "scale_down_delay": (60, 3600, 300),
+    "warm_spare": (0, 10, 0),
     "max_workers": (1, 64, 4),
 }
 
@@ -129,7 +130,13 @@ class ScalingSpec:
     target_concurrency: int = 10  # requests in flight an instance
     scale_up_threshold: int = 80  # per cent of CPU or memory
     scale_down_delay: int = 300  # seconds
+    warm_spare: int = 0  # instances kept above what the load needs
     billing_model: str = BillingModel.HOURLY
+
+    @property
+    def first(self) -> int:
+        """How many a new endpoint starts with."""
+        return max(1, self.min_instances, min(self.warm_spare, self.max_instances))
 
 
 @dataclass(frozen=True)

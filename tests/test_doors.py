@@ -129,6 +129,8 @@ ROUTES = {
     "delete_endpoint": ("delete", "/endpoints/demo"),
     "scale_endpoint": ("post", "/endpoints/demo/scale"),
     "update_scaling": ("patch", "/endpoints/demo/scaling"),
+    "emergency_scale": ("post", "/endpoints/demo/emergency-scale"),
+    "end_emergency": ("delete", "/endpoints/demo/emergency-scale"),
     "stop_endpoint": ("post", "/endpoints/demo/stop"),
     "start_endpoint": ("post", "/endpoints/demo/start"),
     "restart_endpoint": ("post", "/endpoints/demo/restart"),

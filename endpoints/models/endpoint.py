@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
@@ -21,8 +22,8 @@ from endpoints.models.catalogue import InstanceType, Region
 from endpoints.models.deployment import Deployment, DeploymentState, Phase, PhaseKind, PhaseState
 from endpoints.models.desired import By as By  # noqa: PLC0414 (who may call every verb below)
 from endpoints.models.event import Severity, actor_fields
-from endpoints.models.scaled import Scaled
-from endpoints.spec import ScalingSpec, Spec
+from endpoints.models.scaled import NO_EMERGENCY, Scaled
+from endpoints.spec import Spec
 from endpoints.status import Desired, Status
 
 RESERVED_NAMES = frozenset({"new"})  # where the wizard begins
@@ -96,6 +97,10 @@ class Endpoint(Scaled):
             ),
             models.CheckConstraint(condition=Q(min_instances__lte=F("max_instances")), name="endpoint_min_max"),
             models.CheckConstraint(condition=Q(wanted__lte=F("max_instances")), name="endpoint_wanted_max"),
+            models.CheckConstraint(
+                condition=Q(emergency_instances__lte=F("max_instances")), name="endpoint_emergency_max"
+            ),
+            models.CheckConstraint(condition=Q(warm_spare__lte=10), name="endpoint_spare_range"),
         ]
         indexes = [models.Index(fields=["project", "name"])]
 
@@ -115,10 +120,10 @@ class Endpoint(Scaled):
                     name=spec.name,
                     region=Region.objects.get(slug=spec.region),
                     created_by=actor_fields(by)["actor"],
-                    wanted=max(1, scaling.min_instances),
+                    wanted=scaling.first,
                     wished_at=at,
                     wished_by=str(by or ""),
-                    **_scaling_columns(scaling),
+                    **asdict(scaling),
                 )
                 endpoint._begin(endpoint._revise(spec, by=by, at=at), cause="deploy", by=by, at=at)
         except IntegrityError as problem:
@@ -130,17 +135,25 @@ class Endpoint(Scaled):
         return endpoint
 
     @transaction.atomic
-    def deploy(self, spec: Spec, *, by: By, at: datetime | None = None) -> Deployment:
-        """Make a new revision of this endpoint serve; the present one serves until it does."""
+    def deploy(self, spec: Spec, *, by: By, with_scaling: bool = False, at: datetime | None = None) -> Deployment:
+        """Make a new revision of this endpoint serve; the present one serves until it does.
+
+        The scaling policy, which changes without deployments, stays as it is and goes into the revision;
+        `with_scaling`: whoever deploys means the spec's. How it is billed is the spec's either way.
+        """
         at = at or timezone.now()
         self._lock()
         self._refuse_if_deleted()
         if self.deployments.filter(state=DeploymentState.RUNNING).exists():
             raise Refused("A deployment is under way. Wait for it or cancel it first.", code="deployment_running")
-        limits = spec.scaling
-        wanted = max(1, limits.min_instances, min(self.wanted, limits.max_instances))
-        self._wish(by, at, desired=Desired.RUNNING, wanted=wanted, **_scaling_columns(limits))
-        return self._begin(self._revise(spec, by=by, at=at), cause="deploy", by=by, at=at)
+        scaling = spec.scaling if with_scaling else replace(spec.scaling, **cast(Any, self.policy))
+        most = scaling.max_instances
+        wanted = max(1, scaling.min_instances, min(self.wanted, most))
+        held = min(self.emergency_instances, most)
+        columns = asdict(scaling) | {"desired": Desired.RUNNING, "wanted": wanted, "emergency_instances": held}
+        self._wish(by, at, **columns)
+        revision = self._revise(replace(spec, scaling=scaling), by=by, at=at)
+        return self._begin(revision, cause="deploy", by=by, at=at)
 
     @transaction.atomic
     def update_admission(self, *, by: By, at: datetime | None = None, **changes: Any) -> bool:
@@ -167,7 +180,8 @@ class Endpoint(Scaled):
         if self.desired == Desired.STOPPED:
             return False
         self._cancel_deployment(by=by, at=at, message="The endpoint was stopped.")
-        self._wish(by, at, desired=Desired.STOPPED)
+        held = {"wanted": max(1, self.min_instances)} if self.held(at) else {}
+        self._wish(by, at, desired=Desired.STOPPED, **NO_EMERGENCY, **held)
         self.record("endpoint.stopped", by=by, at=at, message="Asked to stop.")
         return True
 
@@ -288,17 +302,6 @@ class Endpoint(Scaled):
     @property
     def latest_deployment(self) -> Deployment | None:
         return self.deployments.select_related("revision").first()
-
-
-def _scaling_columns(scaling: ScalingSpec) -> dict[str, Any]:
-    return {
-        "min_instances": scaling.min_instances,
-        "max_instances": scaling.max_instances,
-        "target_concurrency": scaling.target_concurrency,
-        "scale_up_threshold": scaling.scale_up_threshold,
-        "scale_down_delay": scaling.scale_down_delay,
-        "billing_model": scaling.billing_model,
-    }
 
 
 class Revision(models.Model):

@@ -4,12 +4,14 @@ a JSON body are judged by the same code and answered with the same words."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, cast
 
 from django import forms
 from django.forms.utils import ErrorDict
 
 from endpoints.models import Endpoint
+from endpoints.policy_form import PolicyForm
 from endpoints.spec import (
     BillingModel,
     Framework,
@@ -17,7 +19,7 @@ from endpoints.spec import (
     ScalingSpec,
 )
 from endpoints.wizard import machines
-from endpoints.wizard.fields import OneOf, whole
+from endpoints.wizard.fields import OneOf
 from endpoints.wizard.situation import Situation
 
 RESERVED_NAMES = {"new"}  # the address of the wizard itself
@@ -108,19 +110,10 @@ class MachineForm(StepForm):
         field.refuse({slug: reason for slug, reason in reasons.items() if reason})
 
 
-class ScalingForm(StepForm):
+class ScalingForm(PolicyForm, StepForm):
     """`requests_per_month` and `active_hours` serve the estimate on the page; no revision keeps them."""
 
     section = "scaling"
-    min_instances = whole("min_instances", "Min instances", "instances")
-    max_instances = whole("max_instances", "Max instances", "instances")
-    target_concurrency = whole(
-        "target_concurrency", "Target concurrency", "requests", "Requests in flight per instance before scaling."
-    )
-    scale_up_threshold = whole(
-        "scale_up_threshold", "Scale-up threshold", "%", "CPU or memory use that asks for one more."
-    )
-    scale_down_delay = whole("scale_down_delay", "Scale-down delay", "s", "Wait before one goes.")
     billing_model = OneOf("Billing model", BillingModel.choices, initial=BillingModel.HOURLY)
     requests_per_month = forms.IntegerField(
         label="Requests per month", required=False, min_value=0, max_value=10**12, initial=100_000
@@ -135,18 +128,5 @@ class ScalingForm(StepForm):
         error_messages={"max_value": "A month has at most 744 hours."},
     )
 
-    def clean(self) -> dict[str, Any]:
-        cleaned = self.cleaned_data
-        low, high = cleaned.get("min_instances"), cleaned.get("max_instances")
-        if low is not None and high is not None and low > high:
-            self.add_error(
-                "max_instances",
-                f"Max instances must not be below min instances; {high} is less than {low}.",
-            )
-        return cleaned
-
     def spec(self) -> ScalingSpec:
-        names = ("min_instances", "max_instances", "target_concurrency", "scale_up_threshold", "scale_down_delay")
-        return ScalingSpec(
-            **{name: self.cleaned_data[name] for name in names}, billing_model=self.cleaned_data["billing_model"]
-        )
+        return ScalingSpec(**{one.name: self.cleaned_data[one.name] for one in fields(ScalingSpec)})

@@ -49,7 +49,7 @@ def panel_of(judged: Judged, answers: dict[str, dict[str, Any]]) -> Panel:
     scaling = judged.scaling.cleaned_data
     return Panel(
         machine=machine,
-        instances=max(1, scaling.get("min_instances", 1)),
+        instances=max(1, scaling.get("min_instances", 1), scaling.get("warm_spare", 0)),
         most=scaling.get("max_instances", 1),
         per_request=scaling.get("billing_model") == "per_request",
         need=need,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from accounts.models import ApiKey
 from accounts.refused import Refused
 from endpoints.models import Endpoint
 from endpoints.models.deployment import DeploymentState
+from endpoints.spec import LlmSpec
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +35,7 @@ def test_a_program_changes_the_policy_without_a_deployment() -> None:
     assert answer.status_code == 200
     assert answer.json()["instances"] | {"live": 2} == {"wanted": 2, "live": 2, "ready": 2, "min": 2, "max": 20}
     assert answer.json()["scaling"] == {
-        "target_concurrency": 15, "scale_up_threshold": 80, "scale_down_delay": 300,
+        "target_concurrency": 15, "scale_up_threshold": 80, "scale_down_delay": 300, "warm_spare": 0,
     }  # fmt: skip
     assert not endpoint.deployments.filter(state=DeploymentState.RUNNING).exists()
     event = endpoint.events.first()
@@ -55,6 +57,8 @@ def test_a_program_changes_the_policy_without_a_deployment() -> None:
         ({"scale_down_delay": 10**12}, "scale_down_delay"),
         ({"scale_down_delay": "60"}, "scale_down_delay"),
         ({"replicas": 3}, "replicas"),
+        ({"warm_spare": 11}, "warm_spare"),
+        ({"warm_spare": 3, "max_instances": 3}, "warm_spare"),
     ],
 )
 def test_what_is_out_of_range_is_refused_at_its_field_and_changes_nothing(
@@ -94,6 +98,30 @@ def test_what_is_wanted_moves_into_the_new_limits() -> None:
     event = endpoint.events.first()
     assert event
     assert event.message.endswith("wanted 3 → 4.")
+
+
+def test_warm_spares_are_wanted_at_once_where_fewer_are() -> None:
+    endpoint = make.endpoint(ready=1)
+    assert endpoint.update_scaling(by=None, warm_spare=3)
+    assert endpoint.wanted == 3
+    with pytest.raises(Refused, match="Warm spare must be below max instances, 3") as refused:
+        endpoint.update_scaling(by=None, max_instances=3)
+    assert refused.value.field == "max_instances"
+
+
+def test_a_policy_that_was_updated_survives_a_deployment_and_goes_into_its_revision() -> None:
+    endpoint = make.endpoint(ready=1)
+    endpoint.update_scaling(by=None, max_instances=20, scale_down_delay=600)
+    first = endpoint.revisions.latest("number").wish
+    deployment = endpoint.deploy(replace(first, llm=LlmSpec(top_k=7)), by=None)
+    endpoint.refresh_from_db()
+    assert (endpoint.max_instances, endpoint.scale_down_delay) == (20, 600)
+    assert deployment.revision.wish.scaling == replace(first.scaling, max_instances=20, scale_down_delay=600)
+    endpoint.cancel(by=None)
+    meant = replace(first, scaling=replace(first.scaling, max_instances=5))
+    endpoint.deploy(meant, by=None, with_scaling=True)
+    endpoint.refresh_from_db()
+    assert (endpoint.max_instances, endpoint.scale_down_delay) == (5, 300)
 
 
 def test_the_same_policy_again_writes_nothing() -> None:

@@ -227,6 +227,38 @@ def test_who_wished_what_stays_as_it_was(gateways: Gateways) -> None:
     assert (endpoint.wished_at, endpoint.wished_by) == wished
 
 
+def test_an_emergency_is_taken_back_only_after_its_time_and_the_delay(gateways: Gateways) -> None:
+    endpoint = active(gateways)
+    endpoint.emergency_scale(6, minutes=15, by=None, at=gateways.steering.clock())
+    gateways.pass_time(15 * 60 - 10, endpoint)
+    assert (endpoint.wanted, decisions(endpoint)) == (6, [])
+    gateways.pass_time(DELAY, endpoint)
+    assert endpoint.wanted == 6
+    gateways.pass_time(DELAY + 60, endpoint)
+    assert endpoint.wanted == 1
+
+
+def test_an_emergency_that_is_not_enough_is_added_to(gateways: Gateways) -> None:
+    endpoint = active(gateways)
+    endpoint.emergency_scale(3, by=None, at=gateways.steering.clock())
+    gateways.load[endpoint.pk] = 55
+    gateways.pass_time(20, endpoint)
+    assert endpoint.wanted == 6
+
+
+def test_warm_spares_are_kept_above_the_load_and_with_none(gateways: Gateways) -> None:
+    endpoint = active(gateways, warm_spare=2)
+    gateways.pass_time(10, endpoint)
+    assert endpoint.wanted == 2
+    gateways.load[endpoint.pk] = 27
+    gateways.pass_time(20, endpoint)
+    assert endpoint.wanted == 5
+    assert decisions(endpoint)[-1].message == "wanted 5: 27 in flight / target 10 + 2 spare; 2 ready"
+    gateways.load[endpoint.pk] = 0
+    gateways.pass_time(DELAY + 90, endpoint)
+    assert endpoint.wanted == 2
+
+
 # ── who is left alone ────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     "columns",
@@ -272,10 +304,12 @@ def test_fewer_than_the_minimum_are_raised_to_it(gateways: Gateways) -> None:
 
 def test_a_deploy_with_a_smaller_maximum_wants_no_more_than_that() -> None:
     endpoint = make.endpoint(ready=5)
-    endpoint.deploy(make.spec(endpoint.name, scaling=ScalingSpec(min_instances=1, max_instances=3)), by=None)
+    smaller = make.spec(endpoint.name, scaling=ScalingSpec(min_instances=1, max_instances=3))
+    endpoint.deploy(smaller, by=None, with_scaling=True)
     assert (endpoint.wanted, endpoint.max_instances) == (3, 3)
     other = make.endpoint(ready=1)
-    other.deploy(make.spec(other.name, scaling=ScalingSpec(min_instances=2, max_instances=2)), by=None)
+    always = make.spec(other.name, scaling=ScalingSpec(min_instances=2, max_instances=2))
+    other.deploy(always, by=None, with_scaling=True)
     assert other.wanted == 2
 
 

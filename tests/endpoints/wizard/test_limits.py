@@ -22,6 +22,7 @@ WHOLE: list[Range] = [
     ("scaling", "target_concurrency", 0, 1001, "1", "1,000"),
     ("scaling", "scale_up_threshold", 49, 96, "50", "95"),
     ("scaling", "scale_down_delay", 59, 3601, "60", "3,600"),
+    ("scaling", "warm_spare", -1, 11, "0", "10"),
     ("environment", "max_workers", 0, 65, "1", "64"),
 ]
 DECIMAL: list[Range] = [
@@ -77,7 +78,7 @@ def test_both_ends_themselves_are_taken(
         value = float(end.replace(",", ""))
         if field == "max_sequence_length":
             value = min(value, 4096)  # what the test's model was trained for
-        asked = {field: value, "max_instances": 100} if field == "min_instances" else {field: value}
+        asked = {field: value} | ({"max_instances": 100} if field in ("min_instances", "warm_spare") else {})
         if field == "max_instances":
             asked["min_instances"] = 1
         made = spec_from(wish(**{section: asked}), project)

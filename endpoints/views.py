@@ -21,7 +21,7 @@ from endpoints.models.deployment import DeploymentState
 from endpoints.status import Desired, Status
 
 PER_PAGE = 50
-TABS = ("overview", "metrics", "logs", "events", "revisions")
+TABS = ("overview", "metrics", "logs", "requests", "events", "revisions")
 PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale", "tryit"}
 
 

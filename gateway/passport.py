@@ -1,8 +1,8 @@
 """Which requests are remembered one by one, and for how long in memory until the database has them.
 
-Of each endpoint and minute: errors, up to a number of each kind and of all kinds together, so that a flood of
-one kind hides no other; the slowest; the first few, and one in a thousand. The slowest are known once their
-minute is over. Time is in the records, and an argument of `take`.
+Of each endpoint and minute (the numbers are in monitoring.remembering): errors, up to a number of each kind and
+of all kinds together, so that a flood of one kind hides no other; the slowest; the first few, and one in a
+thousand. The slowest are known once their minute is over. Time is in the records, and an argument of `take`.
 """
 
 import heapq
@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 
 from gateway.ended import Ended
 from gateway.totals import MINUTE
+from monitoring.remembering import ERRORS, ERRORS_OF_A_KIND, FIRST, ONE_IN, SAMPLES, SLOWEST
 
-ERRORS_OF_A_KIND = 10  # a minute, of one status and code
-ERRORS = 30  # a minute
-SLOWEST = 5  # a minute
-FIRST = 3  # a minute
-ONE_IN = 1_000
-SAMPLES = 60  # a minute, those first ones among them
 MOST = 5_000  # that wait for the database
 
 _numbers = itertools.count()

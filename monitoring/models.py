@@ -173,6 +173,26 @@ class RequestRecord(models.Model):
         return self.request_id
 
     @property
+    def queue_ms(self) -> float:
+        return self.queue_us / 1000
+
+    @property
+    def connect_ms(self) -> float:
+        return self.connect_us / 1000
+
+    @property
+    def first_byte_ms(self) -> float | None:
+        return None if self.first_byte_us is None else self.first_byte_us / 1000
+
+    @property
+    def ttft_ms(self) -> float | None:
+        return None if self.ttft_us is None else self.ttft_us / 1000
+
+    @property
+    def total_ms(self) -> float:
+        return self.total_us / 1000
+
+    @property
     def cost_basis(self) -> str:
         """Which price applies to it, as its revision was deployed (a BillingModel); "" once that is gone."""
         return self.revision.wish.scaling.billing_model if self.revision else ""

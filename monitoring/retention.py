@@ -7,12 +7,14 @@ level on its first day too.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import Exists, F, Max, OuterRef, QuerySet
 
 from endpoints.models import Instance
-from monitoring.models import LogLine, Sample, Traffic
+from monitoring.models import LogLine, RequestRecord, Sample, Traffic
 
 TRAFFIC_DAYS = 8
 SAMPLE_DAYS = 8
@@ -27,6 +29,9 @@ def expire(*, at: datetime) -> dict[str, int]:
         "traffic": _remove(Traffic.objects.filter(minute__lt=at - timedelta(days=TRAFFIC_DAYS))),
         "samples": _remove(Sample.objects.filter(at__lt=at - timedelta(days=SAMPLE_DAYS))),
         "log_lines": _remove(_old_lines(at)) + _shorten(),
+        "requests": _remove(
+            RequestRecord.objects.filter(at__lt=at - timedelta(days=settings.REQUEST_RECORD_DAYS))
+        ),
     }
 
 
@@ -45,10 +50,12 @@ def _shorten() -> int:
     return count
 
 
-def _remove(rows: QuerySet[LogLine] | QuerySet[Sample] | QuerySet[Traffic]) -> int:
+def _remove(
+    rows: QuerySet[LogLine] | QuerySet[RequestRecord] | QuerySet[Sample] | QuerySet[Traffic],
+) -> int:
     count = 0
     while True:
-        keys = list(rows.values_list("pk", flat=True)[:AT_ONCE])
+        keys: list[Any] = list(rows.values_list("pk", flat=True)[:AT_ONCE])
         if not keys:
             return count
         count += rows.model._base_manager.filter(pk__in=keys)._raw_delete(connection.alias)

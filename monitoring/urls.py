@@ -13,4 +13,6 @@ urlpatterns = [
     path(f"{_endpoint}/charts/<slug:chart>.csv", views.chart_csv, name="chart-csv"),
     path(f"{_endpoint}/logs/", views.log_lines, name="logs"),
     path(f"{_endpoint}/logs/download/", views.log_download, name="log-download"),
+    path(f"{_endpoint}/requests/", views.requests, name="requests"),
+    path(f"{_endpoint}/requests/<uuid:record>/", views.request_record, name="request"),
 ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -14,9 +17,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from endpoints.models import Endpoint, Instance
-from monitoring import board, charts, logs, numbers
+from monitoring import board, charts, logs, numbers, passports, remembering
 from monitoring.cards import Card, cards
 from monitoring.charts import Chart
+from monitoring.models import RequestRecord, StatusClass
 from monitoring.window import RANGES, Window
 
 NO_LOGS = "Your role sees this endpoint but reads no logs, which can hold what callers sent."
@@ -164,3 +168,47 @@ def log_download(request: HttpRequest, project: str, name: str) -> StreamingHttp
     answer = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{chosen.name}.log"'
     return answer
+
+
+@require_GET
+def requests(request: HttpRequest, project: str, name: str) -> HttpResponse:
+    """The remembered requests: a page of its own, and what the endpoint's page fetches into its tab."""
+    endpoint = _readable(request, project, name)
+    asked = {field: request.GET.get(field, "").strip()[:128] for field in ("kept", "status", "q")}
+    page = Paginator(passports.found(endpoint, **asked), passports.PER_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "endpoint": endpoint,
+        "here": endpoint.project,
+        "page": page,
+        "rows": [_remembered(record) for record in page],
+        "asked": asked,
+        "filtered": any(asked.values()),
+        "kinds": passports.Kept.choices,
+        "statuses": StatusClass.choices,
+        "rules": f"{remembering.RULES} {remembering.kept_for(settings.REQUEST_RECORD_DAYS)}",
+        "before": remembering.BEFORE,
+    }
+    template = "monitoring/requests.html"
+    return render(request, f"{template}#records" if request.htmx else template, context)  # type: ignore[attr-defined]
+
+
+@require_GET
+def request_record(request: HttpRequest, project: str, name: str, record: UUID) -> HttpResponse:
+    """One remembered request: where its time went, and what is known of it."""
+    endpoint = _readable(request, project, name)
+    found = get_object_or_404(passports.found(endpoint), pk=record)
+    context = {
+        "endpoint": endpoint,
+        "here": endpoint.project,
+        "parts": passports.parts(found),
+        "outcome": passports.outcome(found),
+        "basis": passports.basis(found),
+        "wrote": bool(found.instance) and endpoint.instances.filter(name=found.instance).exists(),
+        **_remembered(found),
+    }
+    return render(request, "monitoring/request.html", context)
+
+
+def _remembered(record: RequestRecord) -> dict[str, Any]:
+    kinds = [passports.Kept(kind).label for kind in passports.reasons(record)]
+    return {"record": record, "tone": passports.tone(record), "kinds": kinds}

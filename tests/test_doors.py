@@ -31,6 +31,7 @@ from accounts.roles import RIGHTS, Right, Role
 from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret
 from monitoring.live import sockets
 from tests import make
+from tests.monitoring import measured
 
 IN, LOGIN, REFUSED, MISSING = "comes in", "is sent to log in", "is refused", "finds nothing"
 ROLES = [role.value for role in Role]
@@ -118,6 +119,8 @@ DOORS: dict[str, Door] = {
     "monitoring:chart-csv": members(VIEW),
     "monitoring:logs": members(LOGS),
     "monitoring:log-download": members(LOGS),
+    "monitoring:requests": members(LOGS),
+    "monitoring:request": members(LOGS),
     "billing:cost": members(VIEW),
     "billing:project_cost": members(VIEW),
 }
@@ -136,6 +139,8 @@ ROUTES = {
     "restart_endpoint": ("post", "/endpoints/demo/restart"),
     "list_events": ("get", "/endpoints/demo/events"),
     "read_logs": ("get", "/endpoints/demo/logs"),
+    "list_requests": ("get", "/endpoints/demo/requests"),
+    "read_request": ("get", "/endpoints/demo/requests/r-1"),
 }
 OPEN_API_PAGES = {"api:api-root", "api:openapi-json", "api:openapi-view"}
 SOCKETS = {"ws/projects/<slug:project>/": "ws/projects/alpha/"}
@@ -166,6 +171,7 @@ def world(settings: Any, db: None) -> World:
     invitation = Invitation.send(alpha, people["charlie"].email, Role.VIEWER, by=owner)
     values = {"project": "alpha", "name": "demo", "draft": draft.pk, "step": "basics", "chart": "latency"}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
+    values["record"] = measured.request(endpoint).pk
     values |= {role: alpha.memberships.get(role=role) for role in ROLES if role != Role.OWNER}
     return World(people, values)
 

@@ -10,11 +10,12 @@ from django.db import connection
 
 from accounts.models import ApiKey
 from endpoints.models import Endpoint
-from gateway import passport as rules
+from gateway import passport as memory
 from gateway import remembered
 from gateway.ended import Ended
 from gateway.passport import Passport, Passports
 from gateway.store import DatabaseStore
+from monitoring import remembering as rules
 from monitoring.models import RequestRecord
 from tests import make
 from tests.gateway.requests import AT, ended
@@ -96,7 +97,7 @@ def test_a_database_that_is_away_costs_a_bounded_memory_and_what_was_lost_is_cou
         taken = passports.take(START + 60 * minute)
         passports.put_back(taken)
         count = max(count, len(passports))
-    assert count == rules.MOST
+    assert count == memory.MOST
     assert passports.dropped > 0
 
 

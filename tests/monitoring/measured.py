@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.utils import timezone
+
 from endpoints import bell
 from endpoints.models import Endpoint, Instance
 from endpoints.runtimes.base import LogLine as Written
 from endpoints.runtimes.base import Sampled
 from monitoring.histogram import Histogram
-from monitoring.models import LogLine, Traffic
+from monitoring.models import LogLine, RequestRecord, Traffic
 
 AT = datetime(2026, 11, 25, 10, 0, 30, tzinfo=UTC)
 
@@ -89,6 +91,17 @@ def lines(of: Instance, count: int, *, start: int = 1, text: str = "line", gaps:
         )
         for number in range(start, start + count)
     )
+
+
+def request(of: Endpoint, request_id: str = "r-1", **fields: Any) -> RequestRecord:
+    """One remembered request: a stream that was answered, unless told otherwise."""
+    known = {
+        "at": timezone.now(), "revision": of.revisions.latest("number"), "instance": "tiny-0", "method": "POST",
+        "path": "/v1/chat/completions", "status": 200, "stream": True, "sample": True, "connect_us": 400,
+        "first_byte_us": 90_000, "ttft_us": 95_000, "total_us": 500_000, "prompt_tokens": 1200,
+        "completion_tokens": 34, "request_bytes": 2048, "response_bytes": 700,
+    }  # fmt: skip
+    return RequestRecord.objects.create(endpoint=of, request_id=request_id, **known | fields)
 
 
 class TellingRuntime:

@@ -37,7 +37,7 @@ Memory = dict[int, History]
 
 @dataclass
 class Traffic:
-    """What all gateways that were heard carry for one endpoint."""
+    """What all gateways that were heard carry for one endpoint, and how many wait there for an instance."""
 
     in_flight: dict[str, int] = field(default_factory=lambda: defaultdict(int))  # by instance name
     queued: int = 0
@@ -75,10 +75,9 @@ def autoscale(*, at: datetime) -> list[int]:
 
 
 def policy_of(endpoint: Endpoint, at: datetime) -> Policy:
-    """The last one stays even where the minimum is 0: whoever takes it must be able to wake it. Until its time
-    an emergency's number is the minimum."""
+    """Until its time an emergency's number is the minimum."""
     return Policy(
-        min=max(1, endpoint.min_instances, endpoint.held(at)),
+        min=max(endpoint.min_instances, endpoint.held(at)),
         max=endpoint.max_instances,
         target=endpoint.target_concurrency,
         threshold=endpoint.scale_up_threshold,
@@ -88,6 +87,7 @@ def policy_of(endpoint: Endpoint, at: datetime) -> Policy:
 
 
 def _endpoints() -> Iterable[Endpoint]:
+    """Those that are awake: what sleeps is woken by a gateway that has a caller for it, see `Endpoint.wake`."""
     running = Deployment.objects.filter(endpoint=OuterRef("pk"), state=DeploymentState.RUNNING)
     machine = {name: F(f"serving_revision__instance_type__{name}") for name in MACHINE}
     return Endpoint.objects.autoscaled().annotate(deploying=Exists(running), **machine).order_by("id")

@@ -63,6 +63,7 @@ class Seen:
     ready: int
     short: bool  # the region has no room for what is wanted
     lost: bool  # an instance failed or stopped answering and its replacement isn't ready yet
+    waking: bool = False  # none was wanted before, and nothing has been ready since
 
 
 def status_of(seen: Seen) -> Status:
@@ -81,7 +82,7 @@ def status_of(seen: Seen) -> Status:
         return Status.IDLE if seen.live == 0 else Status.SCALING
     if seen.ready >= seen.wanted:
         return Status.ACTIVE
-    if seen.halted or seen.short or seen.lost or seen.ready == 0:
+    if seen.halted or seen.short or seen.lost or (seen.ready == 0 and not seen.waking):
         return Status.DEGRADED
     return Status.SCALING
 

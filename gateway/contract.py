@@ -46,6 +46,10 @@ class Store(Protocol):
     async def publish(self, source: str, tick: bytes) -> None:
         """Show what goes on now (the shape is in `gateway.tick`) for five seconds. Raises Away."""
 
+    async def wake(self, endpoint_id: int) -> None:
+        """Want an instance of an endpoint that is scaled to zero, because it was called. Asking again changes
+        nothing. Raises Away."""
+
     def listen(self) -> AsyncIterator[None]:
         """Yield once when listening begins (a ring may have been missed) and once per ring: routes or keys
         changed. Raises Away."""

@@ -1,7 +1,7 @@
 """The real store: Django's models in worker threads, Valkey through asyncio.
 
-One thread reads and one writes, each with its own connection, so that a slow flush never delays a
-revocation. A database or Valkey that is away raises `Away` and nothing else.
+One thread reads, one writes and one wakes, each with its own connection, so that a slow flush never delays a
+revocation or a cold start. A database or Valkey that is away raises `Away` and nothing else.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import redis.asyncio
 from django.conf import settings
 from django.db import Error, close_old_connections, connections
 
+from endpoints.models import Endpoint
 from gateway import facts, remembered, written
 from gateway.contract import Away
 from gateway.passport import Passport
@@ -31,6 +32,7 @@ class DatabaseStore:
     def __init__(self) -> None:
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="routes")
         self._writers = ThreadPoolExecutor(1, thread_name_prefix="counts")
+        self._wakers = ThreadPoolExecutor(1, thread_name_prefix="wakes")
         self._stamp: facts.Stamp | None = None
         self._valkey = redis.asyncio.Redis.from_url(
             settings.VALKEY_URL, socket_connect_timeout=VALKEY_SECONDS, socket_timeout=VALKEY_SECONDS
@@ -53,6 +55,9 @@ class DatabaseStore:
     async def flush_passports(self, batch: Sequence[Passport]) -> None:
         if settings.REQUEST_RECORD_DAYS:
             await self._in(self._writers, lambda: remembered.write(batch))
+
+    async def wake(self, endpoint_id: int) -> None:
+        await self._in(self._wakers, lambda: _wake(endpoint_id))
 
     async def publish(self, source: str, tick: bytes) -> None:
         try:
@@ -77,12 +82,18 @@ class DatabaseStore:
 
     async def close(self) -> None:
         await self._valkey.aclose()
-        for pool in (self._readers, self._writers):
+        for pool in (self._readers, self._writers, self._wakers):
             await asyncio.get_running_loop().run_in_executor(pool, connections.close_all)
             pool.shutdown()
 
     async def _in(self, pool: ThreadPoolExecutor, act: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, _reaching, act)
+
+
+def _wake(endpoint_id: int) -> None:
+    endpoint = Endpoint.objects.living().filter(pk=endpoint_id).first()
+    if endpoint is not None:
+        endpoint.wake(why="A request came.")
 
 
 def _reaching(act: Callable[[], T]) -> T:

@@ -2,8 +2,9 @@
 
     {"at": 1764044622.1,                  when it was made, seconds since 1970
      "source": "3f9c0d21ab4e",            which gateway; sum over all keys `tir:gateway:*` for the whole
-     "endpoints": {"<endpoint id>": {     only endpoints with something in flight or traffic in the window
+     "endpoints": {"<endpoint id>": {     only those with something in flight or queued, or traffic in the window
         "in_flight": {"<instance name>": 3, ...},     requests being answered now, at this gateway
+        "queued": 2,                                  requests that wait for an instance now, at this gateway
         "window": {"seconds": 10, ...TOTAL},          what ended in the last ten seconds
         "minute": {"at": 1764044580, ...TOTAL}}}}     what ended since the running minute began
 
@@ -16,6 +17,7 @@ says 10. Numbers of several gateways add up, histograms by `merge`.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gateway.meter import WINDOW_SECONDS, Meter
@@ -25,10 +27,18 @@ from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, Total
 Json = dict[str, Any]
 CHANNEL_PREFIX = "tir:gateway:"
 LIVES_SECONDS = 5
+NOBODY: Mapping[int, int] = MappingProxyType({})
 
 
-def tick(meter: Meter, routes: Mapping[str, Route], in_flight: Mapping[str, int], *, now: float) -> Json:
-    """The message as it stands at `now`."""
+def tick(
+    meter: Meter,
+    routes: Mapping[str, Route],
+    in_flight: Mapping[str, int],
+    queued: Mapping[int, int] = NOBODY,
+    *,
+    now: float,
+) -> Json:
+    """The message as it stands at `now`; `in_flight` by instance name, `queued` by endpoint id."""
     windows, minutes = dict(meter.windows_now(now)), meter.minute(now)
     busy = busy_instances(routes, in_flight)
     start = int(now) - int(now) % 60
@@ -38,10 +48,11 @@ def tick(meter: Meter, routes: Mapping[str, Route], in_flight: Mapping[str, int]
         "endpoints": {
             str(endpoint_id): {
                 "in_flight": busy.get(endpoint_id, {}),
+                "queued": queued.get(endpoint_id, 0),
                 "window": {"seconds": WINDOW_SECONDS, **as_json(windows.get(endpoint_id, Total()))},
                 "minute": {"at": start, **as_json(minutes.get(endpoint_id, Total()))},
             }
-            for endpoint_id in sorted(windows.keys() | busy.keys())
+            for endpoint_id in sorted(windows.keys() | busy.keys() | queued.keys())
         },
     }
 

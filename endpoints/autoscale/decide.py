@@ -7,7 +7,7 @@ from math import ceil
 
 from endpoints.autoscale.facts import Decision, Policy, Signal
 from endpoints.autoscale.history import History
-from endpoints.autoscale.wish import wish
+from endpoints.autoscale.wish import Wish, wish
 
 
 def desired(signal: Signal, policy: Policy, history: History, at: datetime) -> Decision | None:
@@ -26,7 +26,7 @@ def desired(signal: Signal, policy: Policy, history: History, at: datetime) -> D
     if wished.instances > signal.wanted:
         return _up(signal, policy, wished.instances, wished.why)
     if wished.instances < signal.wanted and _may_go_down(signal, policy, history, at):
-        return _down(signal, policy, history, at, wished.why)
+        return _down(signal, policy, history, at, wished)
     return None
 
 
@@ -42,16 +42,20 @@ def _may_go_down(signal: Signal, policy: Policy, history: History, at: datetime)
     return at - history.whole_since >= policy.delay and at - history.changed_at >= policy.window
 
 
-def _down(signal: Signal, policy: Policy, history: History, at: datetime, why: str) -> Decision | None:
+def _down(signal: Signal, policy: Policy, history: History, at: datetime, wished: Wish) -> Decision | None:
     carries = ceil(history.peak() / policy.target)  # not only on average
-    enough = policy.within(max(history.greatest_wish(at - policy.delay), carries))
+    enough = max(1, policy.within(max(history.greatest_wish(at - policy.delay), carries)))
+    if at - history.idle_since >= policy.delay:
+        enough = wished.instances  # the last one goes too, if it was there for the whole delay and nobody called
     # Who carries nothing may go at once; of those that work one at a time, the next when it has ended.
     step = min(max(1, signal.wanted // 2), max(signal.idle, 0 if signal.draining else 1))
     wanted = max(enough, signal.wanted - step)
     if wanted >= signal.wanted:
         return None
     seconds = policy.delay.total_seconds()
-    reason = f"{enough} sufficed for {seconds:.0f} s, now {why}"
+    if wanted == 0:
+        return Decision(0, f"wanted 0: no request for {seconds:.0f} s; the next one wakes it")
+    reason = f"{enough} sufficed for {seconds:.0f} s, now {wished.why}"
     return Decision(wanted, f"wanted {wanted}{_towards(wanted, enough)}: {reason}{_there(signal)}")
 
 

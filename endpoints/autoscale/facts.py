@@ -35,6 +35,11 @@ class Signal:
         return (self.in_flight or 0) + self.queued
 
     @property
+    def is_idle(self) -> bool:
+        """Whether it could serve and nobody calls; not while anything is on its way up."""
+        return bool(self.ready) and not (self.load or self.starting or self.deploying)
+
+    @property
     def hottest(self) -> float | None:
         """The greater of CPU and memory, per cent."""
         return max((one for one in (self.cpu, self.memory) if one is not None), default=None)

@@ -18,14 +18,16 @@ Wishes = tuple[tuple[datetime, int], ...]
 
 @dataclass(frozen=True)
 class History:
-    """`since`: from here to `seen_at` every moment was seen; `whole_since`: and every gateway was heard.
-    `steady_since`: since then nothing was starting and `wanted` was the same. `wishes` falls from one to the
-    next: a wish is forgotten once a later one is at least as great, so the first within a delay is its
+    """`since`: from here to `seen_at` every moment was seen; `whole_since`: and every gateway was heard;
+    `idle_since`: and some instance was ready for requests that did not come, with nothing starting or being
+    deployed. `steady_since`: since then nothing was starting and `wanted` was the same. `wishes` falls from one
+    to the next: a wish is forgotten once a later one is at least as great, so the first within a delay is its
     greatest, and there are never more than there are numbers of instances."""
 
     seen_at: datetime
     since: datetime
     whole_since: datetime
+    idle_since: datetime
     steady_since: datetime
     wanted: int
     changed_at: datetime
@@ -35,7 +37,7 @@ class History:
     @classmethod
     def begin(cls, signal: Signal, at: datetime) -> History:
         """Nothing is known of before, so what is wanted now counts as wished."""
-        return cls(at, at, at, at, signal.wanted, at, ((at, signal.load),), ((at, signal.wanted),))
+        return cls(at, at, at, at, at, signal.wanted, at, ((at, signal.load),), ((at, signal.wanted),))
 
     def seen(self, signal: Signal, policy: Policy, at: datetime) -> History:
         """With this moment. A number that somebody else set begins a new history, with their wish in it."""
@@ -47,6 +49,7 @@ class History:
             self,
             seen_at=at,
             whole_since=self.whole_since if signal.whole else at,
+            idle_since=self.idle_since if signal.is_idle else at,
             steady_since=at if signal.starting else self.steady_since,
             loads=(*(one for one in self.loads if one[0] > at - policy.window), (at, signal.load)),
         )
@@ -94,7 +97,7 @@ class History:
         )
 
 
-TIMES = ("seen_at", "since", "whole_since", "steady_since", "changed_at")
+TIMES = ("seen_at", "since", "whole_since", "idle_since", "steady_since", "changed_at")
 
 
 def _moment(seconds: Any) -> datetime:

@@ -157,6 +157,21 @@ class Scaled(Desires):
         self._ring()
         return True
 
+    @transaction.atomic
+    def wake(self, *, why: str, at: datetime | None = None) -> bool:
+        """Want instances again where none is wanted, because somebody calls. False if it is awake, and where only
+        a person can make it run: stopped, deleted, or halted. As with `autoscale`, no person wished it.
+        """
+        at = at or timezone.now()
+        self._lock()
+        if self.wanted or self.desired != Desired.RUNNING or self.halted_at:
+            return False
+        self.wanted, self.generation = max(1, self.min_instances), self.generation + 1
+        self.save(update_fields=["wanted", "generation"])
+        self.record("endpoint.woken", at=at, before="0", after=str(self.wanted), message=why)
+        self._ring()
+        return True
+
     def _lock_running(self, verb: str) -> None:
         self._lock()
         self._refuse_if_deleted()

@@ -96,6 +96,7 @@ def _conclude(
             ready=len(serving),
             short=bool(answer.endpoint.get("notice", facts.notice)),
             lost=bool(recent) or any(one.state == InstanceState.UNREADY for one in world.live),
+            waking=facts.status in (Status.IDLE, Status.SCALING),
         )
     )
     if status != facts.status:

@@ -33,6 +33,9 @@ SERVING = Seen(
         ({"ready": 1, "short": True}, Status.DEGRADED),
         ({"ready": 1, "halted": True}, Status.DEGRADED),
         ({"ready": 0}, Status.DEGRADED),
+        ({"ready": 0, "waking": True}, Status.SCALING),
+        ({"ready": 0, "waking": True, "lost": True}, Status.DEGRADED),
+        ({"ready": 0, "waking": True, "short": True}, Status.DEGRADED),
         ({"ready": 0, "halted": True}, Status.FAILED),
         # nothing wanted
         ({"wanted": 0, "live": 0, "ready": 0}, Status.IDLE),

@@ -18,7 +18,7 @@ from django.utils import timezone
 import accounts.tokens
 from accounts.models import ApiKey, Membership, ServiceAccount, SigningKey, User
 from accounts.roles import Role
-from endpoints.models import Endpoint, Instance
+from endpoints.models import Endpoint, Event, Instance
 from gateway import facts, written
 from gateway.auth import authenticate
 from gateway.contract import Away
@@ -62,6 +62,31 @@ class TestFacts:
         route = facts.table().routes["tiny"]
         assert route.desired == "stopped"
         assert route.state_by == "alice"
+
+    @pytest.mark.parametrize(
+        ("columns", "awaited"),
+        [
+            ({"status": "degraded"}, True),
+            ({"status": "degraded", "notice": "needs 2 vCPU, free is 0"}, False),
+            ({"status": "failed"}, False),
+            ({"status": "deploying", "serving_revision": None}, False),
+            ({"status": "deploying"}, True),
+            ({"status": "stopped", "desired": "stopped"}, False),
+        ],
+    )
+    def test_callers_wait_for_what_comes_by_itself(self, columns: dict[str, Any], awaited: bool) -> None:
+        endpoint = make.endpoint(ready=1)
+        endpoint.instances.update(ended_at=timezone.now(), state="stopped")
+        Endpoint.objects.update(**columns)
+        route = facts.table().routes[endpoint.name]
+        assert (route.awaited, route.asleep) == (awaited, False)
+
+    def test_callers_wait_for_room_while_an_instance_of_its_own_leaves(self) -> None:
+        endpoint = make.endpoint(ready=1)
+        endpoint.instances.update(state="draining")
+        Endpoint.objects.update(status="degraded", notice="needs 2 vCPU, free is 0")
+        route = facts.table().routes[endpoint.name]
+        assert (route.awaited, route.phase) == (True, "needs 2 vCPU, free is 0")
 
     def test_a_deleted_one_is_gone(self) -> None:
         make.endpoint(ready=1, deleted_at=timezone.now())
@@ -183,6 +208,8 @@ class TestFacts:
             lambda endpoint, key: make.instance(endpoint),
             lambda endpoint, key: make.endpoint(),
             lambda endpoint, key: Endpoint.objects.update(status="degraded"),
+            lambda endpoint, key: Endpoint.objects.update(wanted=0),
+            lambda endpoint, key: Endpoint.objects.update(notice="No room."),
             lambda endpoint, key: Endpoint.objects.update(deleted_at=timezone.now()),
             lambda endpoint, key: endpoint.restart(by=None),
         ],
@@ -312,6 +339,24 @@ class TestStore:
                 with pytest.raises(Away, match="connection refused"):
                     await store.load()
             assert await store.load() is not None
+
+    async def test_a_call_wakes_what_sleeps_and_only_that(self, people: tuple[Endpoint, ApiKey, str]) -> None:
+        def sleep() -> None:
+            Endpoint.objects.update(wanted=0, min_instances=0, status="idle")
+            people[0].instances.update(ended_at=timezone.now(), state="stopped")
+
+        await asyncio.to_thread(in_thread, sleep)
+        async with open_store() as store:
+            table = await store.load()
+            assert table is not None
+            assert (table.routes["tiny"].awaited, table.routes["tiny"].asleep) == (True, True)
+            await store.wake(people[0].pk)
+            await store.wake(people[0].pk)
+            await store.wake(people[0].pk + 1)
+            table = await store.load()
+            assert table is not None
+            assert (table.routes["tiny"].awaited, table.routes["tiny"].asleep) == (True, False)
+        assert await asyncio.to_thread(in_thread, Event.objects.filter(kind="endpoint.woken").count) == 1
 
     async def test_a_ring_is_heard_at_once(self, people: tuple[Endpoint, ApiKey, str]) -> None:
         async with open_store() as store, asyncio.timeout(5):

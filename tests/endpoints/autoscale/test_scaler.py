@@ -149,6 +149,59 @@ def test_an_answer_under_way_ends_before_its_instance(gateways: Gateways) -> Non
     assert Instance.objects.live().filter(endpoint=endpoint).count() == 1
 
 
+# ── sleep ────────────────────────────────────────────────────────────────────────────────────────
+def test_without_requests_it_sleeps_and_a_call_brings_it_back(gateways: Gateways) -> None:
+    endpoint = active(gateways, 2, min_instances=0)
+    gateways.pass_time(DELAY + 60, endpoint)
+    gateways.steering.until(endpoint, "idle")
+    assert endpoint.wanted == 0
+    assert not Instance.objects.live().filter(endpoint=endpoint).exists()
+    assert decisions(endpoint)[-1].message == "wanted 0: no request for 60 s; the next one wakes it"
+    assert endpoint.wake(why="A request came.", at=gateways.steering.clock())
+    gateways.queued[endpoint.pk] = 1
+    gateways.pass_time(2, endpoint)
+    assert endpoint.status in ("scaling", "active")
+    gateways.steering.until(endpoint, "active")
+    said = [event.after for event in endpoint.events.filter(kind="endpoint.status", before="Scaled to zero")]
+    assert said == ["Scaling"]
+    assert endpoint.wanted == 1
+
+
+@pytest.mark.parametrize("what", ["load", "queued"])
+def test_one_that_works_or_waits_keeps_it_awake(gateways: Gateways, what: str) -> None:
+    endpoint = active(gateways, min_instances=0)
+    getattr(gateways, what)[endpoint.pk] = 1
+    gateways.pass_time(3 * DELAY)
+    endpoint.refresh_from_db()
+    assert (endpoint.wanted, decisions(endpoint)) == (1, [])
+
+
+def test_many_who_call_at_once_wake_it_once(gateways: Gateways) -> None:
+    endpoint = active(gateways, min_instances=0)
+    assert endpoint.scale(0, by=None)
+    wished = endpoint.wished_at
+    assert [Endpoint.objects.get(pk=endpoint.pk).wake(why="A request came.") for _ in range(3)] == [
+        True, False, False,
+    ]  # fmt: skip
+    (event,) = endpoint.events.filter(kind="endpoint.woken")
+    assert (event.before, event.after, event.message, event.who) == ("0", "1", "A request came.", "Controller")
+    endpoint.refresh_from_db()
+    assert (endpoint.wanted, endpoint.wished_at) == (1, wished)
+
+
+@pytest.mark.parametrize("how", ["stopped", "deleted", "halted"])
+def test_no_call_wakes_what_only_a_person_can(gateways: Gateways, how: str) -> None:
+    endpoint = active(gateways, min_instances=0)
+    endpoint.scale(0, by=None)
+    if how == "halted":
+        Endpoint.objects.filter(pk=endpoint.pk).update(halted_at=gateways.steering.clock())
+    else:
+        Endpoint.objects.filter(pk=endpoint.pk).update(desired=how)
+    assert endpoint.wake(why="A request came.") is False
+    endpoint.refresh_from_db()
+    assert endpoint.wanted == 0
+
+
 # ── what is not known ────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("how", ["away", "silent"])
 def test_without_a_word_from_any_gateway_nothing_is_decided(gateways: Gateways, how: str) -> None:
@@ -265,10 +318,10 @@ def test_warm_spares_are_kept_above_the_load_and_with_none(gateways: Gateways) -
     [
         {"min_instances": 3, "max_instances": 3, "wanted": 3},
         {"desired": "stopped"},
-        {"wanted": 0, "min_instances": 0},
+        {"wanted": 0, "min_instances": 0},  # whoever has a caller for it wakes it
         {"serving_revision": None},
     ],
-    ids=["min is max", "stopped", "at zero by hand", "never served"],
+    ids=["min is max", "stopped", "asleep", "never served"],
 )
 def test_some_are_left_alone(gateways: Gateways, columns: dict[str, Any]) -> None:
     endpoint = make.endpoint(ready=2, **columns)
@@ -287,12 +340,6 @@ def test_one_that_was_given_up_is_not_started_again_by_load(gateways: Gateways) 
     endpoint.refresh_from_db()
     assert (endpoint.wanted, endpoint.halted_at is None) == (1, False)
     assert endpoint.autoscale(5, why="wanted 5", generation=endpoint.generation) is False
-
-
-def test_with_a_minimum_of_zero_one_instance_is_kept(gateways: Gateways) -> None:
-    endpoint = active(gateways, 2, min_instances=0)
-    gateways.pass_time(DELAY + 60, endpoint)
-    assert endpoint.wanted == 1
 
 
 def test_fewer_than_the_minimum_are_raised_to_it(gateways: Gateways) -> None:

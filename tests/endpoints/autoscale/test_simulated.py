@@ -127,6 +127,84 @@ def test_spares_flap_no_more_than_the_load_and_are_kept_when_it_is_gone() -> Non
     assert full.wanted == POLICY.max
 
 
+# ── sleep ────────────────────────────────────────────────────────────────────────────────────────
+SLEEPY = replace(POLICY, min=0)
+
+
+def test_without_requests_it_sleeps_after_the_delay_and_costs_nothing() -> None:
+    world = World(SLEEPY, _pulse(12, 0, begins=300, ends=3 * HOUR), wanted=2).run(HOUR)
+    (*_, last) = world.changes
+    assert (world.wanted, world.servers, world.killed) == (0, [], 0)
+    assert last.at >= 300 + DELAY
+    assert last.why == "wanted 0: no request for 60 s; the next one wakes it"
+    slept = world.instance_seconds
+    world.run(HOUR)
+    assert world.instance_seconds == slept
+
+
+def test_a_burst_at_zero_wakes_it_once_and_the_load_brings_the_others() -> None:
+    world = World(SLEEPY, at_once(at=100, requests=50, seconds=20), start_seconds=30).run(300)
+    assert world.wakes == [100]
+    assert world.most <= math.ceil(50 / SLEEPY.target)
+    assert (world.done, world.killed) == (50, 0)
+    world.run(600)
+    assert (world.wanted, world.turns) == (0, 1)
+
+
+def test_the_time_in_which_it_starts_is_no_idle_time() -> None:
+    """One caller wakes it and hangs up; a start that takes longer than the delay still serves for the delay."""
+    world = World(SLEEPY, at_once(at=100, requests=1, seconds=1), start_seconds=5 * DELAY).run(110)
+    world.waiting.clear()
+    world.run(5 * DELAY + DELAY - 15)
+    assert (world.wanted, len(world.ready)) == (1, 1)
+    world.run(30)
+    assert world.wanted == 0
+
+
+def test_the_time_of_a_deployment_is_no_idle_time() -> None:
+    world = World(SLEEPY, steadily(lambda now: 0), wanted=1, deploying=lambda now: now < 1000)
+    world.run(1000 + DELAY - 5)
+    assert world.wanted == 1
+    world.run(15)
+    assert world.wanted == 0
+
+
+def test_a_long_stream_keeps_it_awake_to_its_end() -> None:
+    world = World(SLEEPY, at_once(at=10, requests=1, seconds=1800)).run(1800)
+    assert (world.wakes, world.wanted, world.changes) == ([10], 1, [])
+    world.run(10 + DELAY + 20)
+    assert (world.wanted, world.killed, world.done) == (0, 0, 1)
+
+
+def test_every_request_begins_the_delay_anew() -> None:
+    def caller(now: int) -> list[float]:
+        return [1.0] if now % (DELAY - 10) == 0 and now < HOUR else []
+
+    world = World(SLEEPY, caller).run(HOUR)
+    assert (world.wakes, world.changes) == ([0], [])
+    world.run(2 * DELAY)
+    assert world.wanted == 0
+
+
+def test_callers_at_any_pace_cost_one_wake_a_sleep_and_none_is_lost() -> None:
+    callers = both(*(at_once(at=gap * gap, requests=2, seconds=2) for gap in range(1, 60)))
+    world = World(SLEEPY, callers, start_seconds=20).run(2 * HOUR)
+    assert (world.done, world.killed, world.wanted) == (2 * 59, 0, 0)
+    assert world.turns == 0  # down to zero only; what goes up is woken
+    sleeps = [one.at for one in world.changes if one.after == 0]
+    assert len(world.wakes) == len(sleeps)
+    assert all(slept >= woken + DELAY for woken, slept in zip(world.wakes, sleeps, strict=True))
+
+
+def test_it_does_not_sleep_while_a_gateway_may_have_a_caller_that_is_not_heard() -> None:
+    world = World(
+        SLEEPY, steadily(lambda now: 0), wanted=1, silent=lambda gateway, now: gateway == 1 and 20 <= now < 200
+    ).run(200 + DELAY - 5)
+    assert world.wanted == 1
+    world.run(20)
+    assert world.wanted == 0
+
+
 # ── what is not known ────────────────────────────────────────────────────────────────────────────
 def test_a_silence_of_all_gateways_decides_nothing() -> None:
     world = World(POLICY, steadily(lambda now: 35), silent=lambda _, now: now > 600).run(600)

@@ -1,6 +1,7 @@
 """A world in seconds for the autoscaler: callers, gateways that count, instances that take their time.
 
-Gateways hold an instance to `target` requests at once and let the rest wait. What is drained gets no new
+Gateways hold an instance to `target` requests at once and let the rest wait; where nothing is wanted, a request
+that waits wakes the first. What is drained gets no new
 request and ends when it carries nothing by the count that the gateways make known, as the planner does it,
 or at the drain's deadline. A request that was still being answered then was killed.
 """
@@ -76,6 +77,7 @@ class World:
         self.history: History | None = None
         self.heard: Heard = {}
         self.changes: list[Change] = []
+        self.wakes: list[int] = []
         self.killed = self.done = self.longest_queue = self.peak = 0
         self.instance_seconds = 0
         self.numbers = self.wanted
@@ -93,6 +95,8 @@ class World:
             server.requests = left
         self.waiting += [Request(s, self.draw.randrange(self.gateways)) for s in self.arrivals(self.now)]
         self._hand_out()
+        if self.waiting and self.wanted == 0:
+            self.wanted, self.wakes = 1, [*self.wakes, self.now]
         self._end_drained()
         self.peak = max(self.peak, self.load)
         self.longest_queue = max(self.longest_queue, len(self.waiting))
@@ -121,6 +125,8 @@ class World:
                 self.servers.remove(server)
 
     def _decide(self) -> None:
+        if self.wanted == 0:
+            return  # what sleeps is not asked about
         at = START + timedelta(seconds=self.now)
         signal = self.signal(at)
         if self.history is None:

@@ -207,6 +207,27 @@ def test_scaled_to_zero_is_not_stopped_and_not_failed(world: World) -> None:
     assert world.running == []
 
 
+def test_waking_up_is_scaling_until_it_serves(world: World) -> None:
+    world.wish(wanted=0)
+    world.run(until="idle", seconds=30)
+    world.wish(wanted=1)
+    world.run(until="active", seconds=60)
+    said = [(note.before, note.after) for note in world.notes if note.kind == "endpoint.status"]
+    assert said[-2:] == [("Scaled to zero", "Scaling"), ("Scaling", "Active")]
+
+
+def test_one_that_ends_while_it_wakes_up_is_lost(world: World) -> None:
+    world.wish(wanted=0)
+    world.run(until="idle", seconds=30)
+    world.wish(wanted=1)
+    world.step()
+    world.step()
+    world.kill(world.running[0])
+    world.step()
+    assert world.facts.status == "degraded"
+    world.run(until="active", seconds=60)
+
+
 def test_a_deployment_proves_itself_even_where_nothing_is_wanted_later(world: World) -> None:
     world.deploy(2)
     world.step()

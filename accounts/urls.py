@@ -3,10 +3,12 @@
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from accounts.views import account, entry, keys, projects
+from accounts.views import account, entry, keys, projects, services
+from accounts.views.jwks import jwks
 
 app_name = "accounts"
 urlpatterns = [
+    path(".well-known/jwks.json", jwks, name="jwks"),
     path("login/", entry.LogIn.as_view(), name="login"),
     path("login/link/<str:token>/", entry.link, name="link"),
     path("logout/", LogoutView.as_view(), name="logout"),
@@ -29,4 +31,17 @@ urlpatterns = [
     path("projects/<slug:project>/keys/", keys.keys, name="keys"),
     path("projects/<slug:project>/keys/new/", keys.new, name="new_key"),
     path("projects/<slug:project>/keys/<int:pk>/revoke/", keys.revoke, name="revoke_key"),
+    path("projects/<slug:project>/service-accounts/", services.accounts, name="services"),
+    path("projects/<slug:project>/service-accounts/new/", services.new, name="new_service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/", services.account, name="service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/change/", services.change, name="change_service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/rotate/", services.rotate, name="rotate_service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/disable/", services.disable, name="disable_service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/enable/", services.enable, name="enable_service"),
+    path("projects/<slug:project>/service-accounts/<int:pk>/delete/", services.delete, name="delete_service"),
+    path(
+        "projects/<slug:project>/service-accounts/<int:pk>/credentials/<int:credential>/revoke/",
+        services.revoke,
+        name="revoke_credential",
+    ),
 ]

@@ -15,6 +15,7 @@ MENU = [
     ("Model Endpoints", "endpoints", "endpoints:list", Right.VIEW),
     ("Models", "models", "endpoints:models", Right.VIEW),
     ("API keys", "keys", "accounts:keys", Right.VIEW),
+    ("Service accounts", "shield", "accounts:services", Right.VIEW),
     ("Secrets", "secrets", "endpoints:secrets", Right.VIEW),
     ("Members", "members", "accounts:members", Right.VIEW),
 ]

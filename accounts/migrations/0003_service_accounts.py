@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
                 ('requests_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('tokens_per_minute', models.PositiveIntegerField(blank=True, null=True)),
                 ('concurrent_requests', models.PositiveIntegerField(blank=True, null=True)),
-                ('name', models.CharField(max_length=60, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$', 'Use small letters, digits and hyphens, beginning and ending with a letter or digit.')])),
+                ('name', models.CharField(max_length=60, validators=[django.core.validators.RegexValidator('^[a-z0-9]([a-z0-9-]*[a-z0-9])?\\Z', 'Use small letters, digits and hyphens, beginning and ending with a letter or digit.')])),
                 ('description', models.CharField(blank=True, max_length=200)),
                 ('disabled_at', models.DateTimeField(editable=False, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
@@ -78,3 +79,24 @@ def names_of(project: Project, ids: Collection[int]) -> dict[int, str]:
     """The names of these endpoints, by id; a deleted one's is not among them."""
     rows: Any = project.endpoints.living().filter(pk__in=ids).values_list("pk", "name")
     return dict(rows)
+
+
+@dataclass(frozen=True)
+class InWords:
+    """An allowance as a page shows it. `endpoints` None is every endpoint; deleted ones are left out."""
+
+    endpoints: list[str] | None
+    limits: list[str]
+
+
+def words(project: Project, allowances: Iterable[Allowance]) -> list[InWords]:
+    """In their order, with one query for the names of all."""
+    rows = list(allowances)
+    names = names_of(project, {pk for row in rows for pk in row.endpoint_ids or ()})
+    return [
+        InWords(
+            None if row.endpoint_ids is None else sorted(names[pk] for pk in row.endpoint_ids if pk in names),
+            row.limits_in_words(),
+        )
+        for row in rows
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
@@ -19,6 +20,10 @@ from accounts.models.user import User
 from accounts.refused import Refused
 
 MOST_CREDENTIALS = 10
+NAME = RegexValidator(
+    r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z",
+    "Use small letters, digits and hyphens, beginning and ending with a letter or digit.",
+)
 By = User | ApiKey | None
 
 
@@ -41,15 +46,7 @@ class ServiceAccount(Allowance):
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="service_accounts")
-    name = models.CharField(
-        max_length=60,
-        validators=[
-            RegexValidator(
-                r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-                "Use small letters, digits and hyphens, beginning and ending with a letter or digit.",
-            )
-        ],
-    )
+    name = models.CharField(max_length=60, validators=[NAME])
     description = models.CharField(max_length=200, blank=True)
     disabled_at = models.DateTimeField(null=True, editable=False)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, editable=False, related_name="+")
@@ -95,19 +92,16 @@ class ServiceAccount(Allowance):
         return account, key, secret
 
     @transaction.atomic
-    def change(
-        self,
-        *,
-        description: str,
-        endpoint_ids: list[int] | None,
-        limits: Mapping[str, int | None],
-        by: By,
-    ) -> None:
-        """Another description or allowance, for all credentials within two seconds. Raises Refused."""
+    def change(self, changes: Mapping[str, Any], *, by: By) -> None:
+        """Another description, endpoint_ids or limits, for all credentials within two seconds; what isn't given
+        stays as it is. Raises Refused.
+        """
         self._lock()
-        self.description, self.endpoint_ids = description, endpoint_ids
-        self._limit(limits)
-        self.save(update_fields=["description", "endpoint_ids", *LIMITS])
+        self.refresh_from_db()
+        known = {name: getattr(self, name) for name in ("description", "endpoint_ids", *LIMITS)} | dict(changes)
+        self.description, self.endpoint_ids = known["description"], known["endpoint_ids"]
+        self._limit(known)
+        self._save_named(update_fields=["description", "endpoint_ids", *LIMITS])
         self.project.note("service.changed", f"Changed the service account “{self.name}”.", by=by)
         bell.ring_gateway()
 
@@ -167,6 +161,12 @@ class ServiceAccount(Allowance):
             setattr(self, name, value)
 
     def _save_named(self, **how: Any) -> None:
+        typed = {"name", "description"}
+        try:
+            self.clean_fields(exclude={field.name for field in self._meta.fields} - typed)
+        except ValidationError as problem:
+            field, texts = next(iter(problem.message_dict.items()))
+            raise Refused(texts[0], field=field, code="invalid") from None
         try:
             with transaction.atomic():
                 self.save(**how)

@@ -13,8 +13,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from accounts import access
-from accounts.forms.project import KeyForm
+from accounts.forms.keys import KeyForm
 from accounts.models import ApiKey
+from accounts.models.allowance import words
 from accounts.people import person
 from accounts.refused import Refused
 from accounts.roles import Right
@@ -24,12 +25,14 @@ def keys(request: HttpRequest, project: str) -> HttpResponse:
     here = access.membership(request.user, project, Right.VIEW)
     rows = here.project.api_keys.listed().select_related("created_by")
     page = Paginator(rows, 50).get_page(request.GET.get("page"))
+    allowances = words(here.project, page.object_list)
     return render(
         request,
         "accounts/keys.html",
         {
             "here": here,
             "page": page,
+            "rows": list(zip(page.object_list, allowances, strict=True)),
             "may_operate": access.may(here, Right.OPERATE),
             "may_administer": access.may(here, Right.ADMINISTER),
             "audit": here.project.audit.filter(what__startswith="key.")[:20],
@@ -43,6 +46,7 @@ def new(request: HttpRequest, project: str) -> HttpResponse:
     here = access.membership(request.user, project, Right.OPERATE)
     form = KeyForm(
         request.POST or None,
+        project=here.project,
         may_manage=access.may(here, Right.ADMINISTER),
         initial={"request_id": uuid.uuid4()},
     )
@@ -58,11 +62,14 @@ def new(request: HttpRequest, project: str) -> HttpResponse:
             by=person(request),
             expires_at=form.expires_at(),
             request_id=given["request_id"],
+            endpoint_ids=form.endpoint_ids(),
+            limits=form.limits(),
         )
     except Refused as refused:
         messages.warning(request, str(refused))
         return redirect("accounts:keys", project=project)
-    return render(request, "accounts/key_made.html", {"here": here, "key": key, "secret": secret}, status=201)
+    page = {"here": here, "key": key, "secret": secret, "allowance": words(here.project, [key])[0]}
+    return render(request, "accounts/key_made.html", page, status=201)
 
 
 @require_POST

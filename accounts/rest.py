@@ -14,7 +14,7 @@ from django.utils import timezone
 from ninja import Schema
 from ninja.security import HttpBearer
 
-from accounts.models import ApiKey
+from accounts.models import ApiKey, Scope
 
 LARGEST_BODY = 1 << 20
 
@@ -45,18 +45,30 @@ class Error(Schema):
     error: ErrorDetail
 
 
-class ManageKey(HttpBearer):
-    """An API key with the scope `manage`; the call acts in the key's project."""
+class Key(HttpBearer):
+    """An API key with a scope; the call acts in the key's project."""
+
+    scope: Scope
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiKey:
         now = timezone.now()
         key = ApiKey.objects.matching(token, now)
         if key is None:
             raise Problem(401, "bad_key", "This API key is unknown, revoked or expired.")
-        if not key.manages:
-            raise Problem(403, "scope_missing", "This API key may not manage. Make one with the scope “manage”.")
+        if self.scope not in key.scopes:
+            may = {Scope.MANAGE: "manage", Scope.INFERENCE: "call endpoints"}[self.scope]
+            missing = f"This API key may not {may}. Make one with the scope “{self.scope}”."
+            raise Problem(403, "scope_missing", missing)
         key.used(at=now)
         return key
+
+
+class ManageKey(Key):
+    scope = Scope.MANAGE
+
+
+class CallKey(Key):
+    scope = Scope.INFERENCE
 
 
 def key_of(request: HttpRequest) -> ApiKey:

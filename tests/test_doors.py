@@ -26,7 +26,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from accounts import links
-from accounts.models import Invitation, User
+from accounts.models import Invitation, ServiceAccount, User
 from accounts.roles import RIGHTS, Right, Role
 from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret
 from monitoring.live import sockets
@@ -90,6 +90,16 @@ DOORS: dict[str, Door] = {
     "accounts:keys": members(VIEW),
     "accounts:new_key": members(OPERATE),
     "accounts:revoke_key": members(ADMINISTER, "post"),
+    "accounts:services": members(VIEW),
+    "accounts:new_service": members(OPERATE),
+    "accounts:service": members(VIEW),
+    "accounts:change_service": members(OPERATE),
+    "accounts:rotate_service": members(OPERATE, "post"),
+    "accounts:disable_service": members(OPERATE, "post"),
+    "accounts:enable_service": members(OPERATE, "post"),
+    "accounts:delete_service": members(OPERATE, "post"),
+    "accounts:revoke_credential": members(OPERATE, "post"),
+    "accounts:jwks": everybody(),
     "endpoints:list": members(VIEW),
     "endpoints:new": members(OPERATE, "post"),
     "endpoints:resume": its_author(),
@@ -101,7 +111,10 @@ DOORS: dict[str, Door] = {
     "endpoints:step": its_author(),
     "endpoints:try_token": members(OPERATE, "post"),
     "endpoints:detail": members(VIEW),
+    "endpoints:scaling": members(OPERATE, "post"),
     "endpoints:scale": members(OPERATE, "post"),
+    "endpoints:emergency": members(OPERATE, "post"),
+    "endpoints:end-emergency": members(OPERATE, "post"),
     "endpoints:stop": members(OPERATE, "post"),
     "endpoints:start": members(OPERATE, "post"),
     "endpoints:restart": members(OPERATE, "post"),
@@ -141,7 +154,18 @@ ROUTES = {
     "read_logs": ("get", "/endpoints/demo/logs"),
     "list_requests": ("get", "/endpoints/demo/requests"),
     "read_request": ("get", "/endpoints/demo/requests/r-1"),
+    "list_service_accounts": ("get", "/service-accounts"),
+    "create_service_account": ("post", "/service-accounts"),
+    "get_service_account": ("get", "/service-accounts/shop"),
+    "update_service_account": ("patch", "/service-accounts/shop"),
+    "delete_service_account": ("delete", "/service-accounts/shop"),
+    "rotate_service_account": ("post", "/service-accounts/shop/rotate"),
+    "disable_service_account": ("post", "/service-accounts/shop/disable"),
+    "enable_service_account": ("post", "/service-accounts/shop/enable"),
+    "revoke_credential": ("delete", "/service-accounts/shop/credentials/{credential}"),
 }
+CALLERS = {"issue_token": ("post", "/tokens")}  # these take a key that calls, and act for that key
+COLLECTIONS = ("/endpoints", "/service-accounts")  # every project has its own
 OPEN_API_PAGES = {"api:api-root", "api:openapi-json", "api:openapi-view"}
 SOCKETS = {"ws/projects/<slug:project>/": "ws/projects/alpha/"}
 SOCKETS |= {"ws/projects/<slug:project>/endpoints/<slug:endpoint>/": "ws/projects/alpha/endpoints/demo/"}
@@ -167,9 +191,11 @@ def world(settings: Any, db: None) -> World:
     ModelVersion.objects.create(model=model, number=1, path="t", files=[], size_bytes=1)
     Secret.store(alpha, "token", "value", by=owner)
     key, _ = make.key(alpha, "manage")
+    account, credential, _ = ServiceAccount.open(alpha, name="shop", by=owner)
     draft = Draft.objects.create(project=alpha, user=people["developer"], answers={"basics": {"name": "mine"}})
     invitation = Invitation.send(alpha, people["charlie"].email, Role.VIEWER, by=owner)
     values = {"project": "alpha", "name": "demo", "draft": draft.pk, "step": "basics", "chart": "latency"}
+    values |= {"account": account, "credential": credential.pk}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
     values["record"] = measured.request(endpoint).pk
     values |= {role: alpha.memberships.get(role=role) for role in ROLES if role != Role.OWNER}
@@ -197,6 +223,9 @@ def address(name: str, arguments: set[str], world: World) -> str:
         "accounts:change_role": {"pk": world.values["viewer"].pk},
         "accounts:remove_member": {"pk": world.values["admin"].pk},  # everybody may remove themselves
         "accounts:revoke_key": {"pk": world.values["key"].pk},
+        **{
+            name: {"pk": world.values["account"].pk} for name in DOORS if "service" in name or "credential" in name
+        },
         "accounts:reset_confirm": {
             "uidb64": urlsafe_base64_encode(force_bytes(world.values["user"].pk)),
             "token": default_token_generator.make_token(world.values["user"]),
@@ -261,14 +290,15 @@ def test_every_route_of_the_rest_api_stands_in_the_table() -> None:
     document = api.get_openapi_schema(path_prefix="/api/")
     operations = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     walked = {operation.rpartition("_api_")[2] for operation in operations}
-    assert walked == set(ROUTES)
+    assert walked == ROUTES.keys() | CALLERS.keys()
     pages = {name for name, _ in addresses() if name.startswith("api:")} - OPEN_API_PAGES
-    assert pages == {f"api:{name}" for name in ROUTES} | {"api:elsewhere"}
+    assert pages == {f"api:{name}" for name in ROUTES | CALLERS} | {"api:elsewhere"}
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_each_route_takes_a_key_that_manages_this_project(route: str, world: World) -> None:
     method, path = ROUTES[route]
+    path = path.format(credential=world.values["credential"])
     alpha, beta = (world.people[who].memberships.get().project for who in ("owner", "charlie"))
     secrets = {"inference": make.key(alpha, "inference")[1], "manage": make.key(alpha, "manage")[1]}
     secrets |= {"other project": make.key(beta, "manage")[1], "unknown": "tir_00000000_nothing"}
@@ -281,12 +311,23 @@ def test_each_route_takes_a_key_that_manages_this_project(route: str, world: Wor
         with transaction.atomic():
             seen[kind] = _call(method, path, secret)
             transaction.set_rollback(True)
-    if path == "/endpoints":  # of its own project, which has none
+    if path in COLLECTIONS:
         assert seen.pop("other project") in (200, 422)
     else:
         assert seen.pop("other project") == 404
-    assert seen.pop("manage") in (200, 202, 422)
+    assert seen.pop("manage") in (200, 201, 202, 204, 422)
     assert seen == {"none": 401, "session": 401, "unknown": 401, "expired": 401, "revoked": 401, "inference": 403}
+
+
+@pytest.mark.parametrize("route", CALLERS)
+def test_what_a_caller_asks_for_takes_a_key_that_calls(route: str, world: World) -> None:
+    method, path = CALLERS[route]
+    alpha = world.people["owner"].memberships.get().project
+    _, both = make.key(alpha, "inference", "manage")
+    seen = {kind: _call(method, path, make.key(alpha, kind)[1]) for kind in ("inference", "manage")}
+    seen |= {"both": _call(method, path, both), "unknown": _call(method, path, "tir_00000000_nothing")}
+    seen["session"] = _call(method, path, None, user=world.people["owner"])
+    assert seen == {"inference": 201, "both": 201, "manage": 403, "unknown": 401, "session": 401}
 
 
 def _call(method: str, path: str, secret: str | None, *, user: User | None = None) -> int:

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI, Router
 from ninja.errors import HttpError, ValidationError
 
+from accounts.api import router as access
 from accounts.refused import Refused
 from accounts.rest import Problem
 from endpoints.api import SPEC_SCHEMA
@@ -40,6 +41,7 @@ api = Api(title="TIR console", version="1", description=DESCRIPTION, urls_namesp
 api.add_router("/v1", endpoints)
 api.add_router("/v1", logs)
 api.add_router("/v1", requests)
+api.add_router("/v1", access)
 
 
 def answer(request: HttpRequest, problem: Problem) -> HttpResponse:

@@ -7,9 +7,10 @@ from typing import Any
 from endpoints.spec import LIMITS
 
 DESCRIPTION = """
-Everything the console's pages do with endpoints, for programs. Send an API key with the scope `manage` as
-`Authorization: Bearer tir_…`; a call acts in the key's project. Every problem has the shape
-`{"error": {"code", "message", "fields"}}`; `code` is stable, `fields` names what to mend.
+Everything the console's pages do with endpoints and service accounts, for programs. Send an API key with the
+scope `manage` (to ask for a token: `inference`) as `Authorization: Bearer tir_…`; a call acts in the key's
+project. Every problem has the shape `{"error": {"code", "message", "fields"}}`; `code` is stable, `fields` names
+what to mend.
 """.strip()
 
 

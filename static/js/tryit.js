@@ -65,15 +65,15 @@ async function ask(box, call) {
   });
 }
 
-let held = { token: "", until: 0 };
+let held = { token: "", until: 0, url: "" };
 async function bearer({ form, key }) {
   if (key) return key.value.trim();
-  if (held.until > Date.now()) return held.token;
+  if (held.until > Date.now() && held.url === form.dataset.tokenUrl) return held.token;
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
   const answer = await fetch(form.dataset.tokenUrl, { method: "POST", headers: { "X-CSRFToken": token } });
-  if (!answer.ok) throw new Error("The console gave no key for this call. Reload the page and try again.");
+  if (!answer.ok) throw new Error("The console gave no token for this call. Reload the page and try again.");
   const given = await answer.json();
-  held = { token: given.token, until: Date.now() + (given.expires_in - 10) * 1000 };
+  held = { token: given.token, until: Date.now() + (given.expires_in - 10) * 1000, url: form.dataset.tokenUrl };
   return held.token;
 }
 

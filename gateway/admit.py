@@ -50,12 +50,14 @@ class Place:
 
 
 class Admitted(NamedTuple):
-    """A caller who may call this endpoint; what it asks for may still be refused. `limited` if quotas hold."""
+    """A caller who may call this endpoint. `refusal` is why what it asks for can't be answered all the same, which
+    counts; `limited` if quotas hold for it."""
 
     key: Key
     route: Route
     rest: str
     limited: bool = False
+    refusal: Refusal | None = None
 
 
 def locate(table: RouteTable, path: str, host: str) -> Place | None:

@@ -37,7 +37,7 @@ def answer_to(exchange: "Exchange", head: Head) -> Answer:
         return EngineError(exchange, head)
     if head.status >= 300:
         return Odd(exchange)
-    if head.content_type == b"text/event-stream":
+    if head.streams:
         return Stream(exchange)
     if exchange.client.started:
         return Odd(exchange)  # a heartbeat said that a stream would follow, and none does
@@ -70,7 +70,7 @@ class Whole:
             exchange.fail(LONG)
         elif last and not self.held and not exchange.client.started:
             self.copy = data
-            exchange.answer_whole(200, self._kind(), data)
+            exchange.answer_whole(200, self.head.kind, data)
         else:
             self._take_part(data, last)
 
@@ -81,7 +81,7 @@ class Whole:
         if not exchange.client.started and (last or (self.held and data)):
             length = self.head.headers.get(b"content-length")
             framed: Headers = ((b"content-length", length),) if length else ()
-            exchange.start(((b"content-type", self._kind()), *framed))
+            exchange.start(((b"content-type", self.head.kind), *framed))
         if self.held and data:
             exchange.send(self.held)
         if data:
@@ -89,21 +89,23 @@ class Whole:
         if last:
             exchange.finish(200, self.held)
 
-    def _kind(self) -> bytes:
-        return self.head.headers.get(b"content-type", JSON)
-
     def tokens(self) -> Usage:
-        request = self.exchange.prepared.request
-        if not request:
-            return NOTHING  # the list of models costs no tokens
-        try:
-            found: Any = orjson.loads(self.copy)
-        except orjson.JSONDecodeError:
-            found = None
-        answer = found if isinstance(found, dict) else {}
-        return usage_of(answer.get("usage")) or estimated(
-            prompt_chars=prompt_chars(request), completion_chars=delivered_chars(answer)
-        )
+        return tokens_in(self.copy, self.exchange.prepared.request)
+
+
+def tokens_in(body: bytes, request: dict[str, Any]) -> Usage:
+    """What an answer in one piece says that it cost, else an estimate."""
+    if not request:
+        return NOTHING  # the list of models costs no tokens
+    try:
+        answer: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    return usage_of(answer.get("usage")) or estimated(
+        prompt_chars=prompt_chars(request), completion_chars=delivered_chars(answer)
+    )
 
 
 class Stream:

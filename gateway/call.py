@@ -52,6 +52,13 @@ class Call:
         self.request_id = request.request_id or b"%b%012x" % (PROCESS, next(_numbers))
         self.keep = request.keep
 
+    @classmethod
+    def whole(cls, line: "Line", request: Request, body: bytes) -> "Call":
+        """One that came in one."""
+        call = cls(line, request)
+        call.complete, call.size, call._got = True, len(body), body
+        return call
+
     # ── what the line brings ─────────────────────────────────────────────────────────────────────
     def came(self, data: bytes) -> None:
         self.size += len(data)
@@ -90,7 +97,7 @@ class Call:
             if self.size > limits.body_bytes:
                 return errors.too_large(limits.body_bytes)
             got, self._got = self._got, b""
-            return bytes(got)
+            return got if isinstance(got, bytes) else bytes(got)
         if self._spoiled is not None:
             return self._spoiled
         if self._late:
@@ -175,7 +182,7 @@ class Call:
 
     def over(self) -> None:
         self.owner, self.finished = None, True
-        self.line.turn()
+        self.line.over(self)
 
 
 def _first_line(status: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from gateway import errors
-from gateway.admit import HEALTH, Admitted, Place, admit, locate
+from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, locate
 from gateway.auth import UNKNOWN_KEY
 from gateway.balance import Balancer
 from gateway.client import Client, Limits
@@ -22,11 +22,12 @@ from gateway.errors import Refusal
 from gateway.exchange import JSON, Exchange
 from gateway.meter import Meter
 from gateway.pool import Pool
-from gateway.queue import Dispatch
+from gateway.queue import Dispatch, hopeless
 from gateway.routes import Route, RouteTable
 from gateway.usage import wished_tokens
 
 log = logging.getLogger("gateway")
+ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
 NO_STORE = ((b"cache-control", b"no-store"),)
 
 
@@ -94,9 +95,16 @@ class Gateway:
         admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
         if isinstance(admitted, Admitted):
             expires_at = admitted.key.expires_at
+            admitted = admitted._replace(refusal=self._refusal(request, admitted))
             request.decided, request.admitted = self.turn, admitted
             request.expires = expires_at.timestamp() if expires_at is not None else float("inf")
         return admitted
+
+    def _refusal(self, request: Request, admitted: Admitted) -> Refusal | None:
+        refusal = allowed(admitted.rest, request.method) or hopeless(admitted.route)
+        if refusal is None and request.encoding not in (None, "identity"):
+            refusal = ENCODED
+        return refusal
 
     async def _admit_anew(self, client: Client, place: Place, look_again: Callable[[], Awaitable[None]]) -> None:
         """An unknown key may have been made since keys were last read, so that is not refused unseen."""
@@ -120,7 +128,7 @@ class Gateway:
         if self.limiter is None:
             exchange.place()
             return
-        key, route, _, _ = exchange.admitted
+        key, route = exchange.admitted.key, exchange.admitted.route
         tokens = wished_tokens(exchange.prepared.request)
         found = self.limiter.take_now(key, route, tokens)
         if found is not None:

@@ -11,13 +11,12 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from gateway import errors
-from gateway.admit import Admitted, allowed
-from gateway.answer import STREAM, Answer, answer_to
+from gateway.admit import Admitted
+from gateway.answer import LONG, STREAM, Answer, answer_to, tokens_in
 from gateway.client import Client
 from gateway.contract import Taken
 from gateway.ended import Ended
 from gateway.errors import Headers, Refusal
-from gateway.queue import hopeless
 from gateway.rewrite import NO_BODY, Prepared, prepare
 from gateway.routes import Upstream
 from gateway.totals import Record
@@ -32,10 +31,10 @@ CLIENT_LEFT = 499
 HEARTBEAT = b": heartbeat\n\n"
 LOST = errors.upstream(502, "upstream_lost", "The instance was lost before its answer was whole.")
 SILENT = errors.upstream(504, "upstream_timeout", "The instance was silent for too long and was given up.")
-ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
 BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
 DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
 JSON = b"application/json"
+made = tuple.__new__  # of a named tuple's class: what its own __new__ does, without a call of Python's
 
 
 class Exchange:
@@ -72,13 +71,10 @@ class Exchange:
 
     # ── on the way to an instance ────────────────────────────────────────────────────────────────
     def begin(self) -> None:
-        request, rest = self.client.request, self.admitted.rest
-        refusal = allowed(rest, request.method) or hopeless(self.admitted.route)
-        if refusal is None and request.encoding is not None and request.encoding != "identity":
-            refusal = ENCODED
+        refusal = self.admitted.refusal
         if refusal is not None:
             self.fail(refusal)
-        elif request.method == "GET":
+        elif self.client.request.method == "GET":
             self._admit()
         else:
             self.body_came()
@@ -185,17 +181,29 @@ class Exchange:
         """Something of the answer is there."""
         try:
             connection, answer = self.connection, self.answer
-            if connection is None or connection.head is None or self.over or self._last is not None:
+            if connection is None or self.over or self._last is not None or (head := connection.head) is None:
                 return
             if answer is None:
                 self.first_byte_us = self.elapsed_us()
-                answer = self.answer = answer_to(self, connection.head)
+                if connection.complete and head.status == 200 and not (head.streams or self.client.started):
+                    self._came_whole(head.kind, connection.take())
+                    return
+                answer = self.answer = answer_to(self, head)
             self.silent_since = self.heard = self.gateway.clock()
             data = connection.take()
             if data or connection.complete:
                 answer.take(data, connection.complete)
         except Exception as failure:  # noqa: BLE001
             self.broke(failure)
+
+    def _came_whole(self, kind: bytes, body: bytes) -> None:
+        """What nearly every answer is that is no stream: a body that came in one."""
+        most = self.admitted.route.admission.max_response_bytes
+        if most is not None and len(body) > most:
+            self.fail(LONG)
+            return
+        self.tokens = lambda: tokens_in(body, self.prepared.request)
+        self.answer_whole(200, kind, body)
 
     def lost(self) -> None:
         self.fail(LOST)
@@ -341,26 +349,30 @@ class Exchange:
         self._settled = status
         usage = self.tokens() if self.tokens is not None else NOTHING
         route, instance, meter = self.admitted.route, self.instance, self.gateway.meter
-        record = Record(
-            meter.now(),
-            route.endpoint_id,
-            (instance.revision_id if instance is not None else 0) or route.revision_id,
-            self.admitted.key.id,
-            status,
-            self.elapsed_us(),
-            self.ttft_us,
-            usage.prompt,
-            usage.completion,
-            usage.estimated,
-            self.bytes_in,
-            self.bytes_out,
+        client = self.client
+        record = made(
+            Record,
+            (
+                meter.now(),
+                route.endpoint_id,
+                (instance.revision_id if instance is not None else 0) or route.revision_id,
+                self.admitted.key.id,
+                status,
+                self.elapsed_us(),
+                self.ttft_us,
+                usage.prompt,
+                usage.completion,
+                usage.estimated,
+                self.bytes_in,
+                self.bytes_out,
+            ),
         )
-        request = self.client.request
-        meter.record(
-            Ended(
+        ended = made(
+            Ended,
+            (
                 record,
-                self.client.request_id.decode(),
-                request.method,
+                client.request_id.decode(),
+                client.request.method,
                 self.admitted.rest,
                 instance.name if instance is not None else "",
                 self.code,
@@ -369,8 +381,9 @@ class Exchange:
                 self.queue_us,
                 self.connect_us,
                 self.first_byte_us,
-            )
+            ),
         )
+        meter.record(ended)
         if self.taken is not None:
             self.taken.settle(usage.prompt + usage.completion)
 

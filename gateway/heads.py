@@ -23,17 +23,25 @@ class Heads(Generic[T]):
 
     def __init__(self) -> None:
         self.known: dict[Key, T] = {}
+        self.last: tuple[bytes, T | None, int, int] = (END, None, 0, 0)  # no head begins with that
 
     def find(self, data: bytes) -> tuple[T | None, int, int]:
         """What the head at the start of `data` says, if it was kept; where its body begins, and its length."""
+        last, read, start, size = self.last
+        if data.startswith(last):
+            return read, start, size
         end = data.find(END)
         if end <= 0:
             return None, 0, 0
         length = LENGTH.search(data, 0, end + 2)
         if length is None:
-            return self.known.get(data[:end]), end + 4, 0
-        start, stop = length.span(1)
-        return self.known.get((data[:start], data[stop:end])), end + 4, int(data[start:stop])
+            read, size = self.known.get(data[:end]), 0
+        else:
+            start, stop = length.span(1)
+            read, size = self.known.get((data[:start], data[stop:end])), int(data[start:stop])
+        if read is not None:
+            self.last = data[: end + 4], read, end + 4, size
+        return read, end + 4, size
 
     def keep(self, data: bytes, read: T, length: bytes | None) -> None:
         """Keep what the parser read out of the head at the start of `data`, whose Content-Length it says is

@@ -81,10 +81,9 @@ class Line(asyncio.Protocol):
         if self.between:
             request, start, length = self.server.heads.find(data)
             if request is not None and len(data) - start == length:
-                call = Call(self, request, length)
-                call.complete, call.size, call._got = True, length, data[start:]
-                self.waiting.append(call)
-                self.turn()
+                self.call = call = Call.whole(self, request, data[start:])
+                self.deadline = NEVER
+                self.server.answer(call)
                 return
             self._raw = data
         if len(data) <= AHEAD_BYTES:
@@ -263,6 +262,15 @@ class Line(asyncio.Protocol):
         return b"close" not in tokens and (version == "1.1" or b"keep-alive" in tokens)
 
     # ── one after the other ──────────────────────────────────────────────────────────────────────
+    def over(self, call: Call) -> None:
+        """A call is done with."""
+        busy = self.waiting or self.broken or self.full or self.closed or self.arriving or self._turning
+        if busy or self.server.draining or not (call.ended and call.keep):
+            self.turn()
+        else:  # what nearly always is: nothing more came
+            self.call = None
+            self.deadline = self.loop.time() + IDLE_SECONDS
+
     def turn(self) -> None:
         """Answer what waits, one after the other, for as long as each is answered at once; called whenever
         something came or a request is done with."""

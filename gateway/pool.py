@@ -35,6 +35,7 @@ class Pool:
         connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self.clock = clock
+        self.loop = asyncio.get_running_loop()
         self.idle_seconds = idle_seconds
         self.connect_seconds = connect_seconds
         self.heads: Heads[Head] = Heads()
@@ -60,15 +61,14 @@ class Pool:
 
     def connect(self, address: Address, seeker: Seeker) -> None:
         """Make one, and tell the seeker."""
-        making = asyncio.get_running_loop().create_task(self._connect(address, seeker))
+        making = self.loop.create_task(self._connect(address, seeker))
         self._making.add(making)
         making.add_done_callback(self._making.discard)
 
     async def _connect(self, address: Address, seeker: Seeker) -> None:
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.connect_seconds):
-                _, made = await loop.create_connection(lambda: Connection(address, self), *address)
+                _, made = await self.loop.create_connection(lambda: Connection(address, self), *address)
         except OSError:  # a timeout is one
             seeker.unreachable()
         else:
@@ -89,7 +89,7 @@ class Pool:
         connection.idle_since = now
         self._returned.append(connection)
         if len(self._returned) == 1:
-            asyncio.get_running_loop().call_soon(self._keep_returned)
+            self.loop.call_soon(self._keep_returned)
 
     def _keep_returned(self) -> None:
         """Not before the loop's next turn: an engine that hangs up right behind its answer has done so by then."""

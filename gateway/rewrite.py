@@ -51,11 +51,11 @@ def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:
 
 def parsed(body: bytes) -> dict[str, Any] | Refusal:
     """The body as a JSON object, or a refusal that says where it stops being one."""
-    if not body.strip():
-        return not_json("The request has no body; a JSON object is expected.")
     try:
         request: Any = orjson.loads(body)
     except orjson.JSONDecodeError as wrong:
+        if not body.strip():
+            return not_json("The request has no body; a JSON object is expected.")
         where = f"line {wrong.lineno}, column {wrong.colno} (character {wrong.pos})"
         return not_json(f"The body is not valid JSON at {where}: {wrong.msg}.")
     if not isinstance(request, dict):

@@ -18,16 +18,19 @@ Address = tuple[str, int]
 
 
 class Head(NamedTuple):
-    """Status and headers of an answer; names in lower case. `reusable` once it is known whether the engine keeps
-    the connection behind it."""
+    """Status and headers of an answer; names in lower case. `kind` is its content type as it came, `streams` if
+    that is a stream of events; `reusable` once it is known whether the engine keeps the connection behind it."""
 
     status: int
     headers: dict[bytes, bytes]
+    kind: bytes
+    streams: bool
     reusable: bool = False
 
-    @property
-    def content_type(self) -> bytes:
-        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+
+def head_of(status: int, headers: dict[bytes, bytes]) -> Head:
+    kind = headers.get(b"content-type", b"application/json")
+    return Head(status, headers, kind, kind.partition(b";")[0].strip().lower() == b"text/event-stream")
 
 
 class Asker(Protocol):
@@ -214,7 +217,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code() if self.parser is not None else 0
         if status >= 200:  # what comes before is a note on the way, such as 100 Continue
-            self.head = Head(status, self._headers)
+            self.head = head_of(status, self._headers)
         else:
             self._raw = b""
         self._headers, self._header_bytes = {}, 0

@@ -4,14 +4,12 @@ An answer that carried text never counts as nothing: an engine that leaves its u
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 CHARS_PER_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one answer; `estimated` when nobody counted them and they follow from lengths of text."""
 
     prompt: int = 0
@@ -27,9 +25,9 @@ def usage_of(block: Any) -> Usage | None:
     if not isinstance(block, dict):
         return None
     prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens", 0)
-    if not (is_count(prompt) and is_count(completion)):
-        return None
-    return Usage(prompt, completion)
+    if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
+        return Usage(prompt, completion)
+    return None
 
 
 def is_count(value: Any) -> TypeGuard[int]:

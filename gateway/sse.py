@@ -16,6 +16,7 @@ from gateway.usage import Usage, delivered_chars, usage_of
 EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
 LINE_END = re.compile(rb"\r\n|\n|\r")
 LONGEST_EVENT = 8 * 2**20
+UNREAD_BYTES = 32 * 1024
 DONE = b"[DONE]"
 
 
@@ -30,16 +31,32 @@ class EventFilter:
         self.keep_usage = keep_usage
         self.pending = b""
         self.events = 0
-        self.chars = 0
+        self._chars = 0
+        self._unread: list[bytes] = []  # chunks whose text nobody has counted yet, and may never need to
+        self._unread_bytes = 0
         self.usage: Usage | None = None
         self.error: Refusal | None = None
         self.done = False
+
+    @property
+    def chars(self) -> int:
+        for data in self._unread:
+            self._count(data)
+        self._unread, self._unread_bytes = [], 0
+        return self._chars
 
     def feed(self, data: bytes) -> bytes:
         """Take in some bytes, answer the whole events among them as the client should see them.
 
         Raises ValueError when one event outgrows every bound.
         """
+        if (
+            data.endswith(b"\n\n")
+            and data.find(b"\n\n") == len(data) - 2
+            and b"\r" not in data
+            and not self.pending
+        ):
+            return self._event(data)  # one event, whole: what nearly every read brings
         pending = self.pending + data if self.pending else data
         out, start = [], 0
         for found in EVENT_END.finditer(pending):
@@ -66,6 +83,9 @@ class EventFilter:
         if data == DONE:
             self.done = True
             return raw
+        if data.startswith(b"{") and b'"usage"' not in data and b'"error"' not in data:
+            self._pass(data)  # only its text is of interest, and only where no usage comes
+            return raw
         try:
             chunk: Any = orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -78,8 +98,11 @@ class EventFilter:
             self.error = error_of(chunk["error"])
             return raw
         self.events += 1
-        self.chars += delivered_chars(chunk)
+        self._chars += delivered_chars(chunk)
         if "usage" not in chunk:
+            response = chunk.get("response")  # where the responses API has it, who always tells it
+            if isinstance(response, dict):
+                self.usage = usage_of(response.get("usage")) or self.usage
             return raw
         counted = usage_of(chunk["usage"])
         self.usage = counted or self.usage
@@ -89,6 +112,21 @@ class EventFilter:
             return b""
         del chunk["usage"]
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    def _pass(self, data: bytes) -> None:
+        self.events += 1
+        self._unread.append(data)
+        self._unread_bytes += len(data)
+        if self._unread_bytes > UNREAD_BYTES:
+            self._chars = self.chars
+
+    def _count(self, data: bytes) -> None:
+        try:
+            chunk: Any = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            return
+        if isinstance(chunk, dict):
+            self._chars += delivered_chars(chunk)
 
     def _failed(self, raw: bytes) -> bytes:
         text = raw[len(b"error:") :].strip()

@@ -25,6 +25,8 @@ def usage_of(block: Any) -> Usage | None:
     if not isinstance(block, dict):
         return None
     prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens", 0)
+    if prompt is None:  # as the responses API says it
+        prompt, completion = block.get("input_tokens"), block.get("output_tokens", 0)
     if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
         return Usage(prompt, completion)
     return None
@@ -74,8 +76,23 @@ def delivered_chars(answer: dict[str, Any]) -> int:
     """How much generated text an answer or one chunk carries, reasoning and tool calls included."""
     choices = answer.get("choices")
     if not isinstance(choices, list):
-        return 0
+        delta, output = (
+            answer.get("delta"),
+            answer.get("output"),
+        )  # of the responses API: of a chunk, of a whole one
+        return (
+            len(delta)
+            if isinstance(delta, str)
+            else sum(map(output_chars, output if isinstance(output, list) else ()))
+        )
     return sum(choice_chars(choice) for choice in choices if isinstance(choice, dict))
+
+
+def output_chars(item: Any) -> int:
+    content = item.get("content") if isinstance(item, dict) else None
+    parts = content if isinstance(content, list) else ()
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def choice_chars(choice: dict[str, Any]) -> int:

@@ -128,3 +128,18 @@ def test_an_event_without_end_is_given_up_and_not_gathered_for_ever() -> None:
 def test_a_usage_that_makes_no_sense_is_not_believed(usage: object) -> None:
     _, events = through([event({"choices": [], "usage": usage})], keep=True)
     assert events.usage is None
+
+
+def test_the_responses_api_says_its_usage_in_its_last_event() -> None:
+    usage = {"input_tokens": 9, "output_tokens": 4, "total_tokens": 13}
+    stream = event({"type": "response.output_text.delta", "delta": "Hello"})
+    stream += event({"type": "response.completed", "response": {"usage": usage}})
+    out, events = through([stream], keep=False)
+    assert out == stream
+    assert (events.usage, events.chars) == (Usage(9, 4), 5)
+
+
+def test_text_that_nobody_counted_is_counted_once_no_usage_came() -> None:
+    parts = [event(said("word " * 100)) for _ in range(200)]
+    _, events = through(parts, keep=False)
+    assert events.chars == events.chars == 200 * 500

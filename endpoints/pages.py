@@ -14,6 +14,7 @@ from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseState
 from endpoints.spec import SourceKind, Spec
 from endpoints.status import Status
+from endpoints.templatetags.formats import duration
 
 BUSY = {Status.DEPLOYING, Status.UPDATING, Status.SCALING, Status.STOPPING, Status.DELETING}
 TONES = {
@@ -32,6 +33,7 @@ PHASE_LOOKS = {
     PhaseState.FAILED: "failed",
     PhaseState.CANCELLED: "skipped",
 }
+NOTHING_RUNS = "Nothing runs and no compute is billed. The next request wakes it."
 SORTS = {"name", "-name", "status", "-status", "created_at", "-created_at"}
 
 
@@ -146,7 +148,20 @@ def problems(endpoint: Endpoint, newest: Deployment | None) -> list[Problem]:
         found.append(Problem("bad", title, text, newest.log_tail.splitlines()))
     if endpoint.notice:
         found.append(Problem("warn", "Fewer instances than wanted", endpoint.notice))
+    elif endpoint.status == Status.IDLE:
+        found.append(Problem("idle", "Scaled to zero", f"{NOTHING_RUNS} {_held(endpoint)}"))
+    elif endpoint.status == Status.SCALING and endpoint.wanted and not _serves(endpoint):
+        found.append(Problem("idle", "Waking up", f"The first instance is on its way. {_held(endpoint)}"))
     return found
+
+
+def _held(endpoint: Endpoint) -> str:
+    longest = duration(endpoint.rules.wake_seconds)
+    return f"Requests are held until an instance answers, each for {longest} at most."
+
+
+def _serves(endpoint: Endpoint) -> bool:
+    return endpoint.instances.live().filter(state=InstanceState.READY).exists()
 
 
 def snippets(endpoint: Endpoint) -> list[dict[str, str]]:

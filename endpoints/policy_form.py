@@ -12,7 +12,9 @@ from endpoints.wizard.fields import whole
 
 
 class PolicyForm(forms.Form):
-    min_instances = whole("min_instances", "Min instances", "instances")
+    min_instances = whole(
+        "min_instances", "Min instances", "instances", "0 lets it sleep while nobody calls; a request wakes it."
+    )
     max_instances = whole("max_instances", "Max instances", "instances")
     target_concurrency = whole(
         "target_concurrency", "Target concurrency", "requests", "Requests in flight per instance before scaling."

@@ -98,6 +98,29 @@ def test_a_scale_out_of_range_changes_nothing_and_says_why(alice: Client, instan
     assert b"Choose between 1 and 10" in page.content or b"whole number" in page.content
 
 
+def test_one_that_sleeps_says_what_a_request_does_and_scales_up_by_hand(alice: Client) -> None:
+    endpoint = make.endpoint(name="demo", status="idle", wanted=0, min_instances=0)
+    endpoint.update_admission(by=None, wake_seconds=90)
+    url = f"/projects/{endpoint.project.slug}/endpoints/demo/"
+    page = alice.get(url).content.decode()
+    assert "Scaled to zero" in page
+    assert (
+        "The next request wakes it. Requests are held until an instance answers, each for 1 m 30 s at most."
+        in page
+    )
+    assert "It answers once the endpoint is active." not in page
+    assert "a request wakes it" in alice.get(f"/projects/{endpoint.project.slug}/endpoints/").content.decode()
+    assert b"Undo" in alice.post(f"{url}scale/", {"instances": "1"}, follow=True).content
+    assert Endpoint.objects.get().wanted == 1
+    Endpoint.objects.update(status="scaling")
+    assert "The first instance is on its way." in alice.get(f"{url}?part=problems").content.decode()
+    Endpoint.objects.update(wanted=0)  # the last one finishes what it carries
+    assert "Waking up" not in alice.get(f"{url}?part=problems").content.decode()
+    Endpoint.objects.update(wanted=2)
+    make.instance(endpoint, state="ready")
+    assert "Waking up" not in alice.get(f"{url}?part=problems").content.decode()
+
+
 def test_delete_wants_the_name_typed(alice: Client) -> None:
     endpoint = make.endpoint(ready=1, name="demo")
     url = f"/projects/{endpoint.project.slug}/endpoints/demo/delete/"

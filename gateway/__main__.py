@@ -14,6 +14,7 @@ def main() -> int:
     from gateway.meter import Meter  # noqa: PLC0415
     from gateway.server import serve  # noqa: PLC0415
     from gateway.store import DatabaseStore  # noqa: PLC0415
+    from gateway.telemetry import Options  # noqa: PLC0415
 
     host = os.environ.get("GATEWAY_HOST") or "127.0.0.1"
     port = os.environ.get("GATEWAY_PORT") or "8080"
@@ -26,8 +27,15 @@ def main() -> int:
     except OSError as problem:
         print(f"The gateway can't write its spool under {folder}: {problem.strerror}.", file=sys.stderr)  # noqa: T201
         return 2
+    telling = Options(
+        metrics_token=settings.METRICS_TOKEN,
+        access_log=settings.ACCESS_LOG,
+        access_log_file=settings.ACCESS_LOG_FILE,
+        addresses=settings.ACCESS_LOG_ADDRESSES,
+    )
+    origins = [settings.CONSOLE_URL]
     try:
-        serve(meter, DatabaseStore(), host=host, port=int(port), origins=[settings.CONSOLE_URL])
+        serve(meter, DatabaseStore(), host=host, port=int(port), origins=origins, telling=telling)
     except OSError as problem:
         taken = f"The gateway can't listen on {host}:{port}: {problem.strerror}."
         print(f"{taken} Set GATEWAY_PORT or GATEWAY_HOST to another.", file=sys.stderr)  # noqa: T201

@@ -1,13 +1,17 @@
-"""What a gateway answers, whoever carries the bytes: `/healthz`, a browser's preflight, and all the rest."""
+"""What a gateway answers, whoever carries the bytes: `/healthz`, `/metrics`, a preflight, and all the rest."""
 
 import orjson
 
 from gateway import errors
+from gateway.admit import locate
 from gateway.call import Call
 from gateway.core import Gateway, refuse
 from gateway.cors import Cors
 from gateway.exchange import JSON
 from gateway.keeper import Keeper
+from gateway.metrics import CONTENT_TYPE
+
+FORWARDED = {b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"}  # a proxy speaks for somebody else
 
 
 class App:
@@ -22,9 +26,10 @@ class App:
         """Answer one request whole, now or by and by."""
         request = call.request
         if b"origin" in request.headers:
-            origin = request.headers[b"origin"]
-            call.extra = self.cors.headers(origin)
-            preflight = self.cors.preflight(origin) if request.method == "OPTIONS" else None
+            origin, place = request.headers[b"origin"], locate(self.gateway.table, request.path, request.host)
+            named = place.route.admission.origins if place is not None and place.route is not None else frozenset()
+            call.extra = self.cors.headers(origin, named)
+            preflight = self.cors.preflight(origin, named) if request.method == "OPTIONS" else None
             if preflight is not None:
                 call.start(204, preflight)
                 call.end()
@@ -32,6 +37,8 @@ class App:
                 return
         if request.path == "/healthz":
             self._health(call)
+        elif request.path == "/metrics":
+            self._metrics(call)
         else:
             self.gateway.handle(call)
 
@@ -42,3 +49,21 @@ class App:
         status, found = self.keeper.health()
         call.answer(status, JSON, orjson.dumps(found))
         call.over()
+
+    def _metrics(self, call: Call) -> None:
+        request, telemetry = call.request, self.keeper.telemetry
+        forwarded = not FORWARDED.isdisjoint(request.headers)
+        if request.method not in ("GET", "HEAD"):
+            refuse(call, errors.wrong_method(request.method, "GET"))
+        elif not telemetry.metrics.allowed(peer_of(call), request.authorization, forwarded=forwarded):
+            refuse(call, telemetry.metrics.denial)
+        else:
+            connections = len(call.line.server.lines)
+            call.answer(200, CONTENT_TYPE, telemetry.page(self.keeper.duties(), connections))
+            call.over()
+
+
+def peer_of(call: Call) -> str:
+    """The address that the connection comes from; "" where it has none."""
+    name = call.line.transport.get_extra_info("peername") if call.line.transport is not None else None
+    return str(name[0]) if isinstance(name, tuple) else ""

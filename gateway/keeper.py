@@ -7,13 +7,15 @@ in `/healthz`.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import orjson
 
 from gateway.contract import Away, Store
 from gateway.core import Gateway
+from gateway.metrics import Duty
+from gateway.telemetry import Telemetry
 from gateway.tick import tick
 
 log = logging.getLogger("gateway")
@@ -46,6 +48,10 @@ class Pulse:
     def age(self) -> float | None:
         return None if self.last is None else round(monotonic() - self.last, 1)
 
+    def as_duty(self, name: str) -> Duty:
+        age = self.age()
+        return Duty(name, None if age is None else round(time() - age, 1), bool(self.problem))
+
     def as_json(self) -> dict[str, Any]:
         return {"age_s": self.age(), "problem": self.problem or None}
 
@@ -53,10 +59,12 @@ class Pulse:
 class Keeper:
     """Runs the loops of one gateway against one store."""
 
-    def __init__(self, gateway: Gateway, store: Store) -> None:
+    def __init__(self, gateway: Gateway, store: Store, telemetry: Telemetry) -> None:
         self.gateway = gateway
         self.store = store
+        self.telemetry = telemetry
         self.routes, self.flushes, self.ticks = Pulse("Reading routes"), Pulse("Writing counts"), Pulse("Valkey")
+        self.memories = Pulse("Remembering requests")
         self.draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._coming: asyncio.Task[None] | None = None  # a look that hasn't begun yet
@@ -66,6 +74,7 @@ class Keeper:
     def start(self) -> None:
         loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
+        self.telemetry.start()
 
     async def stop(self) -> None:
         """After the last request: end the loops, write what is left, let go of the store."""
@@ -74,6 +83,8 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.flush()
+        await self.remember(self.telemetry.flush_all)
+        self.telemetry.stop()
         self.gateway.pool.close()
         self.gateway.meter.close()
         await self.store.close()
@@ -116,6 +127,15 @@ class Keeper:
         meter.written()
         self.flushes.worked()
 
+    async def remember(self, flush: Callable[[Store], Awaitable[None]]) -> None:
+        """Have remembered requests written, each with its passport."""
+        try:
+            await flush(self.store)
+        except Away as away:
+            self.memories.failed(away)
+        else:
+            self.memories.worked()
+
     async def publish(self) -> None:
         gateway = self.gateway
         now = gateway.meter.now()
@@ -137,7 +157,7 @@ class Keeper:
             why = f": {self.routes.problem}" if self.routes.problem else ""
             reason = f"The routes have not been read from the database yet{why}."
         spool = self.gateway.meter.spool
-        wrong = [pulse.name for pulse in (self.routes, self.flushes, self.ticks) if pulse.problem]
+        wrong = [pulse.name for pulse in (self.routes, self.flushes, self.ticks, self.memories) if pulse.problem]
         wrong += ["Spool"] if spool.problem else []
         age = self.routes.age()
         if age is not None and age > STALE_SECONDS and self.routes.name not in wrong:
@@ -159,12 +179,21 @@ class Keeper:
             "in_flight": sum(self.gateway.balancer.in_flight.values()),
         }
 
+    def duties(self) -> list[Duty]:
+        """What is done again and again, as metrics tell it."""
+        pulses = {"routes": self.routes, "counts": self.flushes, "valkey": self.ticks, "passports": self.memories}
+        return [pulse.as_duty(name) for name, pulse in pulses.items()]
+
     # ── loops ────────────────────────────────────────────────────────────────────────────────────
     async def _refreshing(self) -> None:
         await every(REFRESH_SECONDS, self.refresh)
 
     async def _flushing(self) -> None:
-        await every(FLUSH_SECONDS, self.flush)
+        async def write() -> None:
+            await self.flush()
+            await self.remember(self.telemetry.flush)
+
+        await every(FLUSH_SECONDS, write)
 
     async def _ticking(self) -> None:
         async def beat() -> None:

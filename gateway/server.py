@@ -20,6 +20,7 @@ from gateway.heads import Heads
 from gateway.keeper import Keeper, every
 from gateway.line import Line
 from gateway.meter import Meter
+from gateway.telemetry import Options, Telemetry
 
 log = logging.getLogger("gateway")
 
@@ -97,11 +98,17 @@ class Server:
             line.look(now)
 
 
-def assemble(meter: Meter, store: Store, limits: Limits | None = None, origins: Sequence[str] = ()) -> App:
+def assemble(
+    meter: Meter,
+    store: Store,
+    limits: Limits | None = None,
+    origins: Sequence[str] = (),
+    telling: Options | None = None,
+) -> App:
     """The whole gateway but for its socket. Needs a running event loop's clock."""
     clock = asyncio.get_running_loop().time
     gateway = Gateway(meter, clock, limits=limits)
-    return App(gateway, Keeper(gateway, store), Cors(origins))
+    return App(gateway, Keeper(gateway, store, Telemetry(gateway, telling)), Cors(origins))
 
 
 def serve(
@@ -112,11 +119,12 @@ def serve(
     port: int,
     limits: Limits | None = None,
     origins: Sequence[str] = (),
+    telling: Options | None = None,
 ) -> None:
     """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`, or end at once when
     told twice. OSError if the port can't be had.
 
-    `origins`: URLs whose pages may call from a browser.
+    `origins`: URLs whose pages may call from a browser. `telling`: what is told of requests, and to whom.
     """
 
     async def main() -> None:
@@ -128,7 +136,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, tell)
-        server = Server(assemble(meter, store, limits, origins))
+        server = Server(assemble(meter, store, limits, origins, telling))
         await server.start(host, port)
         await told.wait()
         await server.stop(hurry=hurry)

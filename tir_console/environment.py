@@ -48,6 +48,15 @@ def time_zone(name: str, default: str) -> str:
     return _read(name, default, convert, "a time zone's name, such as Asia/Kolkata or UTC")
 
 
+def choice(name: str, default: str, known: list[str]) -> str:
+    def convert(raw: str) -> str:
+        if raw.lower() not in known:
+            raise ValueError(raw)
+        return raw.lower()
+
+    return _read(name, default, convert, f"one of {', '.join(known)}")
+
+
 def flag(name: str, default: bool) -> bool:
     def convert(raw: str) -> bool:
         if raw.lower() in TRUE | FALSE:

@@ -29,6 +29,11 @@ CPU_OVERCOMMIT = env.number("CPU_OVERCOMMIT", 1.0)
 BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
+# What a gateway tells of requests: to Prometheus, in its log, and one by one on the endpoint's page.
+METRICS_TOKEN = env.text("METRICS_TOKEN", "")
+ACCESS_LOG = env.choice("ACCESS_LOG", "errors", ["off", "errors", "all"])
+ACCESS_LOG_FILE = env.text("ACCESS_LOG_FILE", "")
+ACCESS_LOG_ADDRESSES = env.flag("ACCESS_LOG_ADDRESSES", False)
 REQUEST_RECORD_DAYS = env.integer("REQUEST_RECORD_DAYS", 7)  # 0 remembers none
 
 # `manage.py up` makes one secret key and keeps it in the data folder; in production it is given.

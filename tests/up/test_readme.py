@@ -8,7 +8,7 @@ from tir_console.up.options import BASE_DIR
 PACKAGES = ("tir_console", "accounts", "endpoints", "gateway", "monitoring", "billing")
 READS = (
     re.compile(r"""environ(?:\.get|\.setdefault)?[(\[]\s*["']([A-Z][A-Z0-9_]+)["']"""),
-    re.compile(r"""env\.(?:text|flag|number|integer|words|time_zone)\(\s*"([A-Z][A-Z0-9_]+)\""""),
+    re.compile(r"""env\.(?:text|flag|number|integer|words|time_zone|choice)\(\s*"([A-Z][A-Z0-9_]+)\""""),
     re.compile(r"""(?:getenv|given\.get)\(\s*"([A-Z][A-Z0-9_]+)\""""),
     re.compile(r"""_address\(environ, "([A-Z]+)\""""),
 )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from endpoints.memory import Verdict
 from endpoints.spec import SourceKind
@@ -108,19 +106,15 @@ def _scaling(judged: Judged) -> Item:
         return Item(title, "bad", wrong[1], "scaling")
     values, machine, region = judged.scaling.cleaned_data, judged.situation.machine, judged.situation.region
     low, high = values["min_instances"], values["max_instances"]
+    if low == 0 and not values["warm_spare"]:
+        text = "Min is 0: one instance starts now. Without requests it sleeps, and the next one waits for a start."
+        return Item(title, "warn", text, "scaling")
     room = (region.capacity.get("cpu_millis") or 0) // (machine.vcpus * 1000) if region and machine else 0
     if room and high > room:
         text = f"{low} to {high} instances are allowed; the region has room for {room} of this size in all."
         return Item(title, "bad" if low > room else "warn", text, "scaling")
     text = f"{low} to {high} instances, as the load asks." if low < high else f"Always {low}."
-    text = text if low else f"{text} {_sleep(values)}"
     return Item(title, "ok", text, "scaling")
-
-
-def _sleep(values: Mapping[str, Any]) -> str:
-    if values["warm_spare"]:
-        return f"With {values['warm_spare']} warm to spare it never sleeps."
-    return f"After {values['scale_down_delay']} s without a request none runs; the next waits for a cold start."
 
 
 def _environment(judged: Judged) -> Item:

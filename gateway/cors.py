@@ -1,4 +1,4 @@
-"""The one page that calls from another origin: the console's Try it box. Nobody else's browser may."""
+"""Whose pages may call from a browser: the console's own Try it box, and the origins that an endpoint names."""
 
 from collections.abc import Iterable
 from urllib.parse import urlsplit
@@ -6,6 +6,11 @@ from urllib.parse import urlsplit
 from gateway.errors import Headers
 
 LOOPBACK = {"127.0.0.1": "localhost", "localhost": "127.0.0.1"}
+EXPOSED = b"x-request-id, retry-after, x-queue-ms, x-cold-start, " + b", ".join(
+    b"x-ratelimit-%b-%b" % (what, of)
+    for what in (b"limit", b"remaining", b"reset")
+    for of in (b"requests", b"tokens")
+)
 ALLOWED: Headers = (
     (b"access-control-allow-methods", b"GET, POST"),
     (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
@@ -19,19 +24,19 @@ class Cors:
     def __init__(self, urls: Iterable[str] = ()) -> None:
         self.origins = frozenset(origin.encode() for url in urls for origin in _origins(url))
 
-    def headers(self, origin: bytes | None) -> Headers:
-        """What an answer to this origin carries; nothing for a stranger's."""
-        if origin is None or origin not in self.origins:
+    def headers(self, origin: bytes | None, named: frozenset[bytes] = frozenset()) -> Headers:
+        """What an answer to this origin carries, if the endpoint names these; nothing for a stranger's."""
+        if origin is None or origin not in self.origins | named:
             return ()
         return (
             (b"access-control-allow-origin", origin),
-            (b"access-control-expose-headers", b"x-request-id, retry-after"),
+            (b"access-control-expose-headers", EXPOSED),
             (b"vary", b"origin"),
         )
 
-    def preflight(self, origin: bytes | None) -> Headers | None:
+    def preflight(self, origin: bytes | None, named: frozenset[bytes] = frozenset()) -> Headers | None:
         """What the answer to a browser that asks whether it may carries besides; None when it may not."""
-        return ALLOWED if self.headers(origin) else None
+        return ALLOWED if self.headers(origin, named) else None
 
 
 def _origins(url: str) -> list[str]:

@@ -1,6 +1,11 @@
-"""Only the console's own pages may call the gateway from a browser."""
+"""Only the console's own pages, and those of origins that an endpoint names, may call from a browser."""
+
+from pathlib import Path
 
 from gateway.cors import Cors
+from gateway.routes import Admission
+from tests.gateway.engine import Engine
+from tests.gateway.house import ASK, house
 
 CONSOLE = Cors(["http://127.0.0.1:8000"])
 
@@ -25,3 +30,18 @@ def test_strangers_and_lookalikes_may_not() -> None:
 
 def test_without_a_console_nobody_may() -> None:
     assert Cors().headers(b"http://127.0.0.1:8000") == ()
+
+
+async def test_an_endpoint_names_who_else_may_call_it(tmp_path: Path) -> None:
+    admission = Admission(origins=frozenset({b"https://app.example"}))
+    async with Engine() as engine, house(tmp_path, engine, admission=admission) as gateway:
+        mine, other = {"origin": "https://app.example"}, {"origin": "https://evil.example"}
+        asked = await gateway.call.options("/e/tiny/v1/chat/completions", headers=mine)
+        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (204, mine["origin"])
+        answer = await gateway.call.post("/e/tiny/v1/chat/completions", json=ASK, headers=mine)
+        assert answer.headers["access-control-allow-origin"] == mine["origin"]
+        assert "x-ratelimit-remaining-tokens" in answer.headers["access-control-expose-headers"]
+        strangers = await gateway.call.post("/e/tiny/v1/chat/completions", json=ASK, headers=other)
+        assert "access-control-allow-origin" not in strangers.headers
+        elsewhere = await gateway.call.options("/e/other/v1/chat/completions", headers=mine)
+        assert "access-control-allow-origin" not in elsewhere.headers

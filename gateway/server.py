@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Sequence
@@ -138,6 +139,8 @@ def serve(
             loop.add_signal_handler(number, tell)
         server = Server(assemble(meter, store, limits, origins, telling))
         await server.start(host, port)
+        gc.collect()
+        gc.freeze()  # what a start leaves stays for good: to look through it again and again is a pause for all
         await told.wait()
         await server.stop(hurry=hurry)
 

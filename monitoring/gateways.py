@@ -26,6 +26,7 @@ class Now:
     """One endpoint at this moment, over all gateways."""
 
     in_flight: dict[str, int] = field(default_factory=dict)  # by instance name
+    queued: int = 0  # requests that wait for an instance
     window_seconds: int = 10
     window: Total = field(default_factory=Total)  # what ended in the last `window_seconds`
     minute_at: int = 0  # start of the running minute, seconds since 1970
@@ -76,6 +77,8 @@ def _add(now: Now, part: Mapping[str, Any]) -> None:
     window, minute, minute_at = part["window"], part["minute"], int(part["minute"]["at"])
     ended, running = Total.of_tick(window), Total.of_tick(minute)
     busy = {str(name): int(count) for name, count in part["in_flight"].items()}
+    waiting = int(part.get("queued", 0))
+    now.queued += waiting
     now.window_seconds = max(1, int(window["seconds"]))
     now.window.merge(ended)
     for name, count in busy.items():

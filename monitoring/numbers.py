@@ -132,7 +132,7 @@ def _rate(facts: Facts) -> Tile:
         "number",
         tone=load_tone(facts.in_flight, room) if facts.gateways else None,
         absent="" if facts.gateways else "No gateway answers",
-        note=f"{facts.in_flight:,} in flight, last {facts.now.window_seconds} s",
+        note=f"{carried(facts)}, last {facts.now.window_seconds} s",
         points=facts.rates,
         hint=f"Target: {facts.target_concurrency} requests in flight an instance",
     )
@@ -202,6 +202,11 @@ def error_tone(value: float | None) -> Tone | None:
     if value > 10:
         return "bad", "Critical"
     return ("warn", "Warning") if value > 5 else ("ok", "Healthy") if value < 1 else ("idle", "Raised")
+
+
+def carried(facts: Facts) -> str:
+    waiting = f", {facts.now.queued:,} waiting" if facts.now.queued else ""
+    return f"{facts.in_flight:,} in flight{waiting}"
 
 
 def load_tone(in_flight: int, room: int) -> Tone | None:

@@ -61,10 +61,16 @@ def told(*latencies: float, failed: int = 0) -> dict[str, Any]:
 
 
 def word(
-    endpoint_id: int, window: dict[str, Any], *, minute_at: int = 0, in_flight: Mapping[str, int] | None = None
+    endpoint_id: int,
+    window: dict[str, Any],
+    *,
+    minute_at: int = 0,
+    in_flight: Mapping[str, int] | None = None,
+    queued: int = 0,
 ) -> dict[str, Any]:
     part = {
         "in_flight": dict(in_flight or {}),
+        "queued": queued,
         "window": {"seconds": 10, **window},
         "minute": {"at": minute_at, **window},
     }

@@ -55,6 +55,13 @@ def test_gateways_add_up_and_their_percentiles_are_merged_never_averaged() -> No
     assert p95 == pytest.approx(1000, rel=0.05)
 
 
+def test_what_waits_for_an_instance_is_said_beside_what_is_carried(endpoint: Endpoint) -> None:
+    assert "waiting" not in str(tiles(endpoint)["rps"]["note"])
+    for source, queued in (("g1", 40), ("g2", 10)):
+        measured.speak(source, word(endpoint.pk, told(5), in_flight={"a": 1}, queued=queued))
+    assert tiles(endpoint)["rps"]["note"] == "2 in flight, 50 waiting, last 10 s"
+
+
 def test_a_gateway_that_talks_nonsense_leaves_out_only_itself() -> None:
     good = word(1, told(5, 5))
     assert (

@@ -17,6 +17,7 @@ from gateway.core import Gateway
 from gateway.metrics import Duty
 from gateway.telemetry import Telemetry
 from gateway.tick import tick
+from gateway.waking import Waker
 
 log = logging.getLogger("gateway")
 
@@ -69,7 +70,8 @@ class Keeper:
         self._tasks: list[asyncio.Task[None]] = []
         self._coming: asyncio.Task[None] | None = None  # a look that hasn't begun yet
         self._looked = 0.0
-        gateway.look_again = self.look_again
+        self.waker = Waker(store)
+        gateway.look_again, gateway.wake = self.look_again, self.waker
 
     def start(self) -> None:
         loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
@@ -82,6 +84,7 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.waker.stop()
         await self.flush()
         await self.remember(self.telemetry.flush_all)
         self.telemetry.stop()
@@ -139,7 +142,9 @@ class Keeper:
     async def publish(self) -> None:
         gateway = self.gateway
         now = gateway.meter.now()
-        message = tick(gateway.meter, gateway.table.routes, gateway.balancer.in_flight, now=now)
+        message = tick(
+            gateway.meter, gateway.table.routes, gateway.balancer.in_flight, gateway.dispatch.queued, now=now
+        )
         try:
             await self.store.publish(gateway.meter.totals.source, orjson.dumps(message))
         except Away as away:
@@ -177,6 +182,7 @@ class Keeper:
             },
             "valkey": self.ticks.as_json(),
             "in_flight": sum(self.gateway.balancer.in_flight.values()),
+            "queued": sum(self.gateway.dispatch.queued.values()),
         }
 
     def duties(self) -> list[Duty]:

@@ -19,6 +19,7 @@ from gateway.meter import Meter
 from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable, Upstream, digest
 from gateway.server import Server, assemble
+from gateway.telemetry import Options
 from gateway.totals import Record, Rows, Total
 from tests.gateway.engine import Engine
 
@@ -42,6 +43,7 @@ class MemoryStore:
     used: dict[int, float] = field(default_factory=dict)
     passports: dict[UUID, Passport] = field(default_factory=dict)
     ticks: list[dict[str, Any]] = field(default_factory=list)
+    woken: list[int] = field(default_factory=list)
     flushes: int = 0
     rings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
@@ -60,6 +62,10 @@ class MemoryStore:
     async def flush_passports(self, batch: Sequence[Passport]) -> None:
         self._reach()
         self.passports |= {passport.id: passport for passport in batch}
+
+    async def wake(self, endpoint_id: int) -> None:
+        self._reach()
+        self.woken.append(endpoint_id)
 
     async def publish(self, source: str, tick: bytes) -> None:
         self._reach()
@@ -116,12 +122,12 @@ def route_to(*engines: Engine, **facts: Any) -> Route:
 
 @contextlib.asynccontextmanager
 async def house(
-    folder: Path, *engines: Engine, limits: Limits | None = None, **facts: Any
+    folder: Path, *engines: Engine, limits: Limits | None = None, telling: Options | None = None, **facts: Any
 ) -> AsyncIterator[House]:
     """A running gateway whose endpoint `tiny` has these engines."""
     store = MemoryStore(RouteTable([route_to(*engines, **facts)], KEYS))
     meter = Meter.open(folder)
-    app = assemble(meter, store, limits)
+    app = assemble(meter, store, limits, telling=telling)
     records = spied(meter)
     server = Server(app)
     await server.start("127.0.0.1", 0)

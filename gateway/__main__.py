@@ -32,6 +32,7 @@ def main() -> int:
         access_log=settings.ACCESS_LOG,
         access_log_file=settings.ACCESS_LOG_FILE,
         addresses=settings.ACCESS_LOG_ADDRESSES,
+        proxies=settings.TRUSTED_PROXIES,
     )
     origins = [settings.CONSOLE_URL]
     try:

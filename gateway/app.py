@@ -55,15 +55,9 @@ class App:
         forwarded = not FORWARDED.isdisjoint(request.headers)
         if request.method not in ("GET", "HEAD"):
             refuse(call, errors.wrong_method(request.method, "GET"))
-        elif not telemetry.metrics.allowed(peer_of(call), request.authorization, forwarded=forwarded):
+        elif not telemetry.metrics.allowed(call.peer, request.authorization, forwarded=forwarded):
             refuse(call, telemetry.metrics.denial)
         else:
             connections = len(call.line.server.lines)
             call.answer(200, CONTENT_TYPE, telemetry.page(self.keeper.duties(), connections))
             call.over()
-
-
-def peer_of(call: Call) -> str:
-    """The address that the connection comes from; "" where it has none."""
-    name = call.line.transport.get_extra_info("peername") if call.line.transport is not None else None
-    return str(name[0]) if isinstance(name, tuple) else ""

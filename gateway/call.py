@@ -59,6 +59,11 @@ class Call:
         call.complete, call.size, call._got = True, len(body), body
         return call
 
+    @property
+    def peer(self) -> str:
+        name = self.line.transport.get_extra_info("peername") if self.line.transport is not None else None
+        return str(name[0]) if isinstance(name, tuple) else ""
+
     # ── what the line brings ─────────────────────────────────────────────────────────────────────
     def came(self, data: bytes) -> None:
         self.size += len(data)

@@ -48,6 +48,10 @@ class Client(Protocol):
     """Whether what was started is a stream of events."""
 
     @property
+    def peer(self) -> str:
+        """The address that it is connected from, which may be a proxy's; "" where there is none."""
+
+    @property
     def full(self) -> bool:
         """Whether the caller takes no more at the moment: what is sent all the same is kept here."""
 

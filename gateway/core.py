@@ -48,6 +48,7 @@ class Gateway:
         self.look_again: Callable[[], Awaitable[None]] | None = None  # read keys anew; the keeper's
         self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
         self.limiter: Limiter | None = None
+        self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take_table(self, table: RouteTable) -> None:

@@ -381,6 +381,7 @@ class Exchange:
                 self.queue_us,
                 self.connect_us,
                 self.first_byte_us,
+                "" if self.gateway.address_of is None else self.gateway.address_of(client),
             ),
         )
         meter.record(ended)

@@ -110,10 +110,12 @@ class Now:
 
 
 class Metrics:
-    """Counts what has ended and writes the page. `token` opens it to scrapers elsewhere."""
+    """Counts what has ended and writes the page. `token` opens it to scrapers elsewhere; `proxied` says that a
+    proxy stands in front, so that being called from this machine proves nothing."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", *, proxied: bool = False) -> None:
         self.token = token.encode()
+        self.proxied = proxied
         self.series: dict[int, Series] = {}
         self.lag = Spread()
 
@@ -129,12 +131,12 @@ class Metrics:
         self.lag.add(round(seconds * 1_000_000))
 
     def allowed(self, peer: str, authorization: str | None, *, forwarded: bool = False) -> bool:
-        """With a token, whoever sends it. Without one, this machine alone; `forwarded` says that a proxy speaks
-        for somebody else, who isn't this machine however the proxy came in."""
+        """With a token, whoever sends it. Without one, this machine alone, for itself: `forwarded` says that a
+        proxy speaks for somebody else."""
         if self.token:
             scheme, _, given = (authorization or "").partition(" ")
             return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token)
-        return not forwarded and is_loopback(peer)
+        return not (self.proxied or forwarded) and is_loopback(peer)
 
     @property
     def denial(self) -> Refusal:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway import access_log
 from gateway.access_log import AccessLog, Mode
+from gateway.callers import address_of
 from gateway.contract import Store
 from gateway.core import Gateway
 from gateway.ended import Ended
@@ -21,19 +22,21 @@ BEAT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """What the installation wishes: METRICS_TOKEN, ACCESS_LOG, ACCESS_LOG_FILE, ACCESS_LOG_ADDRESSES."""
+    """What the installation wishes: METRICS_TOKEN, ACCESS_LOG, ACCESS_LOG_FILE, ACCESS_LOG_ADDRESSES; and how
+    many proxies stand in front, TRUSTED_PROXIES."""
 
     metrics_token: str = ""
     access_log: str = Mode.OFF
     access_log_file: str = ""
     addresses: bool = False
+    proxies: int = 0
 
 
 class Telemetry:
     def __init__(self, gateway: Gateway, options: Options | None = None) -> None:
         options = options or Options()
         self.gateway = gateway
-        self.metrics = Metrics(options.metrics_token)
+        self.metrics = Metrics(options.metrics_token, proxied=options.proxies > 0)
         self.log = AccessLog(
             Mode(options.access_log), access_log.to(options.access_log_file), addresses=options.addresses
         )
@@ -42,6 +45,10 @@ class Telemetry:
         self._named: RouteTable | None = None
         self._beat: asyncio.TimerHandle | None = None
         gateway.meter.listeners.append(self.fold)
+        if options.addresses:
+            gateway.address_of = lambda client: address_of(
+                client.peer, client.request.headers.get(b"x-forwarded-for"), proxies=options.proxies
+            )
 
     def start(self) -> None:
         """Begin to send log lines, and to watch how late the running event loop is."""

@@ -170,6 +170,8 @@ def test_metrics_open_to_this_machine_or_to_the_token(
 ) -> None:
     metrics = Metrics(token)
     assert metrics.allowed(peer, header, forwarded=forwarded) is allowed
+    assert not token or Metrics(token, proxied=True).allowed(peer, header) is allowed
+    assert token or not Metrics(proxied=True).allowed(peer, header)
     assert metrics.denial.status == (401 if token else 403)
     assert b"METRICS_TOKEN" in metrics.denial.body()
     assert b"s3cret" not in metrics.denial.body()

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.access_log import AccessLog, Mode, to
+from gateway.callers import address_of
+from gateway.telemetry import Options
 from tests.gateway.engine import Engine
-from tests.gateway.house import House, house
+from tests.gateway.house import ASK, House, house
 
 
 async def scraped(gateway: House) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -88,3 +91,39 @@ async def test_the_log_of_a_gateway_that_ended_is_whole(tmp_path: Path, engine: 
     assert [line["status"] for line in lines] == ([404] if mode == Mode.ERRORS else [200, 404])
     assert {line["endpoint"] for line in lines} == {"tiny"}
     assert "Say something" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "address"),
+    [
+        (None, 0, "127.0.0.1"),
+        ("203.0.113.9", 0, "127.0.0.1"),  # anybody may say so
+        ("203.0.113.9", 1, "203.0.113.9"),
+        ("198.51.100.1, 203.0.113.9", 1, "203.0.113.9"),
+        ("198.51.100.1, 203.0.113.9,10.0.0.2", 2, "203.0.113.9"),
+        ("2001:db8::1", 1, "2001:db8::1"),
+        ("<script>", 1, "127.0.0.1"),
+        (None, 1, "127.0.0.1"),
+    ],
+)
+def test_a_caller_is_where_the_last_trusted_proxy_saw_it(
+    forwarded: str | None, proxies: int, address: str
+) -> None:
+    given = None if forwarded is None else forwarded.encode()
+    assert address_of("127.0.0.1", given, proxies=proxies) == address
+
+
+async def test_addresses_are_logged_where_that_was_wished_even_of_a_caller_that_left(
+    tmp_path: Path, engine: Engine
+) -> None:
+    path = tmp_path / "access.log"
+    options = Options(access_log=Mode.ALL, access_log_file=str(path), addresses=True, proxies=1)
+    engine.behaviour = "hang"
+    async with house(tmp_path / "spool", engine, telling=options) as gateway:
+        url = "/e/tiny/v1/chat/completions"
+        await gateway.call.post(url, json={**ASK, "model": "other"}, headers={"x-forwarded-for": "203.0.113.9"})
+        with pytest.raises(httpx.ReadTimeout):
+            await gateway.call.post(url, json=ASK, timeout=0.5)
+        await gateway.settled(2)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["status"], line["address"]) for line in lines] == [(404, "203.0.113.9"), (499, "127.0.0.1")]

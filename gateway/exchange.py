@@ -77,9 +77,12 @@ class Exchange:
         elif self.client.request.method == "GET":
             self._admit()
         else:
-            self.body_came()
+            self._take_body()
 
     def body_came(self) -> None:
+        self._guarded(self._take_body)
+
+    def _take_body(self) -> None:
         client = self.client
         body = client.body(self.gateway.limits)
         if body is None:
@@ -115,6 +118,7 @@ class Exchange:
         """Ask for an instance."""
         found = self.gateway.dispatch.ask(self.admitted.route, self, self.tried)
         if isinstance(found, Upstream):
+            self.instance = found
             self._reach(found)
         elif found is None:
             self.queued_at = perf_counter_ns()
@@ -123,18 +127,15 @@ class Exchange:
             self.fail(found)
 
     def placed(self, instance: Upstream) -> None:
-        try:
-            self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
-            self._reach(instance)
-        except Exception as failure:  # noqa: BLE001 (whatever it is, this request ends by it and no other)
-            self.broke(failure)
+        self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
+        self.instance = instance
+        self._guarded(lambda: self._reach(instance))
 
     def turned_away(self, refusal: Refusal) -> None:
         self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
         self.fail(refusal)
 
     def _reach(self, instance: Upstream) -> None:
-        self.instance = instance
         pool = self.gateway.pool
         connection = pool.waiting(instance.address)
         if connection is not None:
@@ -145,10 +146,11 @@ class Exchange:
 
     def connected(self, connection: Connection) -> None:
         self.connect_us += (perf_counter_ns() - self.connecting_at) // 1000
-        if self.over or self.instance is None:
+        instance = self.instance
+        if self.over or instance is None:
             self.gateway.pool.keep(connection, self.gateway.clock())
         else:
-            self._ask(connection, self.instance)
+            self._guarded(lambda: self._ask(connection, instance))
 
     def unreachable(self) -> None:
         """Nothing began there, so another instance may be asked."""
@@ -157,7 +159,7 @@ class Exchange:
         if instance is not None:
             self.tried |= {instance.name}
             self.gateway.dispatch.refused(self.admitted.route, instance)
-            self.place()
+            self._guarded(self.place)
 
     def _ask(self, connection: Connection, instance: Upstream) -> None:
         self.connection = connection
@@ -326,10 +328,17 @@ class Exchange:
     def _refuse(self, refusal: Refusal) -> None:
         self.client.answer(refusal.status, JSON, refusal.body(), refusal.headers + self.told())
 
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Whatever goes wrong in a step, this request ends by it and no other."""
+        try:
+            step()
+        except Exception as failure:  # noqa: BLE001
+            self.broke(failure)
+
     def broke(self, failure: Exception) -> None:
         """An error of ours: it is told where errors are read, and the request ends by it."""
         log.error("A request failed", exc_info=failure)
-        self._last = None
+        self._last = self.tokens = None
         if not self.over:
             self.code = BROKEN.code
             self.settle(BROKEN.status)
@@ -346,8 +355,8 @@ class Exchange:
         """Write the record; the first call counts. To be called just before the answer's last byte leaves."""
         if self._settled is not None:
             return
-        self._settled = status
         usage = self.tokens() if self.tokens is not None else NOTHING
+        self._settled = status
         route, instance, meter = self.admitted.route, self.instance, self.gateway.meter
         client = self.client
         record = made(

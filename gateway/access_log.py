@@ -13,6 +13,7 @@ import select
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from threading import Lock, Thread
 from typing import Any
 
@@ -51,8 +52,9 @@ class AccessLog:
         """Hold lines of those that are to be logged; `names` of endpoints by id."""
         if self.mode == Mode.OFF:
             return
+        lowest = 0 if self.mode == Mode.ALL else 400
         for one in batch:
-            if self.mode == Mode.ALL or one.record.status >= 400:
+            if one.record.status >= lowest:
                 if len(self._lines) < MOST_LINES:
                     self._lines.append(line(one, names, addresses=self.addresses))
                 else:
@@ -120,6 +122,7 @@ def line(one: Ended, names: Mapping[int, str], *, addresses: bool = False) -> by
     return orjson.dumps(told) + b"\n"
 
 
+@lru_cache(maxsize=1024)  # an endpoint's paths are few
 def shown(path: str) -> str:
     """The path without a query, without what looks like a key, and cut."""
     return redact.clean("/" + path.partition("?")[0])[:LONGEST_PATH]

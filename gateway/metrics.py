@@ -17,7 +17,7 @@ from gateway import errors
 from gateway.ended import Ended
 from gateway.errors import Refusal
 from gateway.routes import Route
-from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR
+from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, class_of
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Seconds: three a decade, from a gateway's own millisecond to the longest generation.
@@ -41,9 +41,9 @@ class Spread:
         self.sum_us = 0
 
     def add(self, microseconds: int) -> None:
-        microseconds = max(microseconds, 0)
         self.counts[bisect_left(BOUNDS_US, microseconds)] += 1
-        self.sum_us += microseconds
+        if microseconds > 0:  # else a clock was set back
+            self.sum_us += microseconds
 
 
 @dataclass(slots=True)
@@ -64,23 +64,24 @@ class Series:
     bytes_out: int = 0
 
     def add(self, one: Ended) -> None:
-        record = one.record
-        self.classes[record.status_class] += 1
-        self.latency.add(record.latency_us)
-        if record.ttft_us is not None:
-            self.ttft.add(record.ttft_us)
+        """Fields are taken out all at once, which is half the price of naming them one by one."""
+        _, _, _, _, status, latency_us, ttft_us, prompt, completion, estimated, came, went = one[0]
+        self.classes[class_of(status)] += 1
+        self.latency.add(latency_us)
+        if ttft_us is not None:
+            self.ttft.add(ttft_us)
         if one.code:
             self.codes[one.code] = self.codes.get(one.code, 0) + 1
         if one.queue_us:
             self.waited += 1
             self.wait_us += one.queue_us
             self.cold += one.cold
-        self.prompt_tokens += record.prompt_tokens
-        self.completion_tokens += record.completion_tokens
-        if record.estimated:
-            self.estimated_tokens += record.prompt_tokens + record.completion_tokens
-        self.bytes_in += record.bytes_in
-        self.bytes_out += record.bytes_out
+        self.prompt_tokens += prompt
+        self.completion_tokens += completion
+        if estimated:
+            self.estimated_tokens += prompt + completion
+        self.bytes_in += came
+        self.bytes_out += went
 
 
 @dataclass(frozen=True)

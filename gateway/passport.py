@@ -53,8 +53,8 @@ class Minute:
         self.kinds[kind] = of_kind + 1
         return True
 
-    def wants_sample(self, number: int) -> bool:
-        if self.seen > FIRST and (number % ONE_IN or self.samples >= SAMPLES):
+    def wants_sample(self) -> bool:
+        if self.samples >= SAMPLES:
             return False
         self.samples += 1
         return True
@@ -84,20 +84,20 @@ class Passports:
 
     def fold(self, batch: Sequence[Ended]) -> None:
         for one in batch:
-            record = one.record
-            start = int(record.at) // MINUTE * MINUTE
-            minute = self._minutes.get(record.endpoint_id)
-            if minute is None or minute.start < start:
+            at, endpoint_id, _, _, status, latency_us, *_ = one[0]
+            minute = self._minutes.get(endpoint_id)
+            if minute is None or at >= minute.start + MINUTE:
                 self._end(minute)
-                minute = self._minutes[record.endpoint_id] = Minute(start)
+                minute = self._minutes[endpoint_id] = Minute(int(at) // MINUTE * MINUTE)
             minute.seen += 1
             self._counted += 1
-            error = record.status >= 400 and minute.wants_error(one)
-            sample = minute.wants_sample(self._counted)
-            passport = Passport(one, sample=sample) if error or sample else None
-            if passport is not None:
+            passport = None
+            error = status >= 400 and minute.wants_error(one)
+            sample = (minute.seen <= FIRST or not self._counted % ONE_IN) and minute.wants_sample()
+            if error or sample:
+                passport = Passport(one, sample=sample)
                 self._keep(passport)
-            if record.latency_us > minute.bar_us:
+            if latency_us > minute.bar_us:
                 minute.offer(one, passport)
 
     def take(self, at: float) -> list[Passport]:

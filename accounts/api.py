@@ -41,10 +41,9 @@ def issue_token(request: HttpRequest, body: TokenIn) -> Answer[Any]:
     Give it to a program that must not hold the key. Its calls count for the key, and revoking the key ends it.
     `/.well-known/jwks.json` has the public keys.
     """
-    now, key = timezone.now(), key_of(request)
-    issued = tokens.for_key(key, at=now, lifetime=timedelta(seconds=body.expires_in), endpoints=body.endpoints)
-    left = int((issued.expires_at - now).total_seconds())
-    return Answer(201, TokenOut(token=issued.token, expires_in=left, expires_at=issued.expires_at))
+    lifetime = timedelta(seconds=body.expires_in)
+    issued = tokens.for_key(key_of(request), at=timezone.now(), lifetime=lifetime, endpoints=body.endpoints)
+    return Answer(201, TokenOut(token=issued.token, expires_in=issued.lives, expires_at=issued.expires_at))
 
 
 @router.get("/service-accounts", response={200: AccountsOut} | PROBLEMS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import jwt
 from django.conf import settings
@@ -20,8 +20,11 @@ MOST_NAMED = 50  # a token travels in a header
 
 @dataclass(frozen=True)
 class Issued:
+    """`lives` is how many seconds."""
+
     token: str
     expires_at: datetime
+    lives: int
 
 
 def for_key(
@@ -65,16 +68,18 @@ def _issue(
     ends: datetime,
 ) -> Issued:
     kid, private = SigningKey.current(at=at)
+    begins, until = int(at.timestamp()), int(ends.timestamp())
     claims = {
         "iss": settings.CONSOLE_URL,
         "aud": AUDIENCE,
         "sub": subject,
-        "iat": int(at.timestamp()),
-        "exp": int(ends.timestamp()),
+        "iat": begins,
+        "exp": until,
         "jti": uuid.uuid4().hex,
         "project": project_id,
         "key": key_id,
         "endpoints": endpoint_ids,
         "scope": Scope.INFERENCE.value,
     }
-    return Issued(jwt.encode(claims, private, ALGORITHM, headers={"kid": kid}), ends.replace(microsecond=0))
+    token = jwt.encode(claims, private, ALGORITHM, headers={"kid": kid})
+    return Issued(token, datetime.fromtimestamp(until, UTC), until - begins)

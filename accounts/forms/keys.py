@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils import timezone
 
 from accounts.models import Allowance, Project, Scope
@@ -68,14 +69,13 @@ class AllowanceForm(forms.Form):
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        rows = project.endpoints.living().order_by("name").values_list("pk", "name")
+        rows = list(project.endpoints.living().order_by("name").values_list("pk", "name"))
         endpoints = self.fields["endpoints"]
         assert isinstance(endpoints, forms.ChoiceField)  # noqa: S101 (for the type checker)
-        endpoints.choices = [(pk, name) for pk, name in rows]
+        endpoints.choices = rows
+        endpoints.help_text = "" if rows else "The project has no endpoints yet."
         for name, (label, highest) in LIMITS.items():
-            self.fields[name] = forms.IntegerField(
-                label=label, min_value=1, max_value=highest, required=False, help_text="Empty is no limit."
-            )
+            self.fields[name] = _limit_field(label, highest)
 
     @property
     def narrowed(self) -> bool:
@@ -100,6 +100,18 @@ class AllowanceForm(forms.Form):
         ids = allowance.endpoint_ids
         limits = {name: getattr(allowance, name) for name in LIMITS}
         return {"reach": ALL if ids is None else SOME, "endpoints": ids or [], **limits}
+
+
+def _limit_field(label: str, highest: int) -> forms.IntegerField:
+    said = f"From 1 to {highest:,}, or empty for no limit."
+    return forms.IntegerField(
+        label=label,
+        required=False,
+        help_text="Empty is no limit.",
+        validators=[MinValueValidator(1, said), MaxValueValidator(highest, said)],
+        widget=forms.NumberInput(attrs={"min": 1, "max": highest}),
+        error_messages={"invalid": "Enter a whole number, or nothing for no limit."},
+    )
 
 
 class KeyForm(LifeForm, AllowanceForm):

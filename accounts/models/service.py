@@ -132,7 +132,7 @@ class ServiceAccount(Allowance):
                 f"“{self.name}” has {MOST_CREDENTIALS} credentials that work. Revoke one first.", code="too_many"
             )
         key, secret = self._issue(by=by, expires_at=expires_at, request_id=request_id)
-        self.project.note("service.rotated", f"Gave “{self.name}” the credential {key.prefix}….", by=by)
+        self.project.note("service.rotated", f"Gave “{self.name}” a new credential ({key.prefix}…).", by=by)
         return key, secret
 
     @transaction.atomic

@@ -88,13 +88,33 @@ def test_a_viewer_sees_names_and_makes_no_key(alice: User) -> None:
     ("change", "field"),
     [({"name": ""}, "name"), ({"scopes": []}, "scopes"), ({"scopes": ["root"]}, "scopes"),
      ({"expiry": "date"}, "expires_on"), ({"expiry": "date", "expires_on": "2020-01-01"}, "expires_on"),
-     ({"expiry": "never ever"}, "expiry")],
+     ({"expiry": "never ever"}, "expiry"), ({"reach": "some"}, "endpoints"), ({"reach": "few"}, "reach"),
+     ({"tokens_per_minute": "0"}, "tokens_per_minute"), ({"requests_per_minute": "1.5"}, "requests_per_minute"),
+     ({"concurrent_requests": "100001"}, "concurrent_requests")],
 )  # fmt: skip
 def test_a_bad_form_says_at_the_field_what_to_mend(alice: User, change: dict[str, Any], field: str) -> None:
     answer = as_(alice).post(KEYS + "new/", form(**change))
     assert answer.status_code == 422
     assert f'id="id_{field}_error"' in answer.content.decode()
     assert not ApiKey.objects.exists()
+
+
+def test_a_key_may_be_kept_to_endpoints_and_limits_and_the_list_says_so(alice: User) -> None:
+    endpoint, client = make.endpoint(Project.objects.get(), name="tiny"), as_(alice)
+    client.post(KEYS + "new/", form(reach="some", endpoints=[endpoint.pk], tokens_per_minute="5000"))
+    key = ApiKey.objects.get()
+    assert (key.endpoint_ids, key.tokens_per_minute, key.requests_per_minute) == ([endpoint.pk], 5000, None)
+    page = client.get(KEYS).content.decode()
+    assert "<code>tiny</code>" in page
+    assert "5,000 tokens a minute" in page
+
+
+def test_a_key_that_manages_cant_pretend_to_be_kept_to_endpoints(alice: User) -> None:
+    endpoint = make.endpoint(Project.objects.get())
+    both = form(scopes=["inference", "manage"], reach="some", endpoints=[endpoint.pk])
+    answer = as_(alice).post(KEYS + "new/", both)
+    assert answer.status_code == 422
+    assert 'id="id_reach_error"' in answer.content.decode()
 
 
 def test_a_last_day_counts_to_its_end_in_the_persons_zone(alice: User) -> None:

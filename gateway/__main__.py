@@ -11,6 +11,7 @@ def main() -> int:
     django.setup()
     from django.conf import settings  # noqa: PLC0415 (settings and models exist only now)
 
+    from gateway.jobs.door import DatabaseJobs  # noqa: PLC0415
     from gateway.meter import Meter  # noqa: PLC0415
     from gateway.server import serve  # noqa: PLC0415
     from gateway.store import DatabaseStore  # noqa: PLC0415
@@ -34,9 +35,9 @@ def main() -> int:
         addresses=settings.ACCESS_LOG_ADDRESSES,
         proxies=settings.TRUSTED_PROXIES,
     )
-    origins = [settings.CONSOLE_URL]
+    origins, jobs = [settings.CONSOLE_URL], DatabaseJobs()
     try:
-        serve(meter, DatabaseStore(), host=host, port=int(port), origins=origins, telling=telling)
+        serve(meter, DatabaseStore(), host=host, port=int(port), origins=origins, telling=telling, jobs=jobs)
     except OSError as problem:
         taken = f"The gateway can't listen on {host}:{port}: {problem.strerror}."
         print(f"{taken} Set GATEWAY_PORT or GATEWAY_HOST to another.", file=sys.stderr)  # noqa: T201

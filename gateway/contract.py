@@ -1,12 +1,16 @@
 """What the gateway asks of the world that is not traffic: facts in, counts out. Tests give it a memory."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from gateway.admit import Admitted
 from gateway.errors import Headers, Refusal
 from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable
 from gateway.totals import Rows
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
 
 
 class Away(Exception):
@@ -55,3 +59,23 @@ class Store(Protocol):
         changed. Raises Away."""
 
     async def close(self) -> None: ...
+
+
+class Jobs(Protocol):
+    """Requests that are queued, and what runs them."""
+
+    async def answer(
+        self, admitted: Admitted, method: str, rest: str, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[int, Headers, bytes]:
+        """Status, headers but for the type, and JSON, for a call whose `rest` begins with v1/async/."""
+
+    def start(self, gateway: "Gateway", source: str, draining: Callable[[], bool]) -> None:
+        """Begin to run what is queued; `source` is how this gateway is called in its ticks. Once `draining`,
+        nothing more is begun."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being run."""
+
+    async def stop(self) -> None:
+        """Queue again what still runs, and let go of everything. Never raises Away."""

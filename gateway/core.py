@@ -17,7 +17,8 @@ from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, loca
 from gateway.auth import UNKNOWN_KEY
 from gateway.balance import Balancer
 from gateway.client import Client, Limits
-from gateway.contract import Limiter, Taken
+from gateway.contract import Jobs, Limiter, Taken
+from gateway.errand import ASYNC, Errand
 from gateway.errors import Refusal
 from gateway.exchange import JSON, Exchange
 from gateway.meter import Meter
@@ -48,6 +49,7 @@ class Gateway:
         self.look_again: Callable[[], Awaitable[None]] | None = None  # read keys anew; the keeper's
         self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
         self.limiter: Limiter | None = None
+        self.jobs: Jobs | None = None
         self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -84,6 +86,10 @@ class Gateway:
         task.add_done_callback(self._tasks.discard)
 
     def _begin(self, client: Client, admitted: Admitted) -> None:
+        if self.jobs is not None and admitted.rest.startswith(ASYNC):
+            client.owner = errand = Errand(self, client, admitted, self.jobs)
+            errand.begin()
+            return
         client.owner = exchange = Exchange(self, client, admitted)
         try:
             exchange.begin()

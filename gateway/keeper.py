@@ -67,6 +67,7 @@ class Keeper:
         self.routes, self.flushes, self.ticks = Pulse("Reading routes"), Pulse("Writing counts"), Pulse("Valkey")
         self.memories = Pulse("Remembering requests")
         self.draining = False
+        self.jobs = gateway.jobs
         self._tasks: list[asyncio.Task[None]] = []
         self._coming: asyncio.Task[None] | None = None  # a look that hasn't begun yet
         self._looked = 0.0
@@ -77,6 +78,13 @@ class Keeper:
         loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         self.telemetry.start()
+        if self.jobs is not None:
+            self.jobs.start(self.gateway, self.gateway.meter.totals.source, lambda: self.draining)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that was queued is being run, beside what callers wait for."""
+        return self.jobs is not None and self.jobs.busy
 
     async def stop(self) -> None:
         """After the last request: end the loops, write what is left, let go of the store."""
@@ -84,6 +92,8 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.jobs is not None:
+            await self.jobs.stop()
         await self.waker.stop()
         await self.flush()
         await self.remember(self.telemetry.flush_all)

@@ -14,7 +14,7 @@ from gateway.admit import Request
 from gateway.app import App
 from gateway.call import Call
 from gateway.client import Limits
-from gateway.contract import Store
+from gateway.contract import Jobs, Store
 from gateway.core import Gateway
 from gateway.cors import Cors
 from gateway.heads import Heads
@@ -62,7 +62,7 @@ class Server:
             if line.call is None:
                 line.close()
         ends = self.loop.time() + patience
-        while self.lines and self.loop.time() < ends and not (hurry and hurry.is_set()):  # noqa: ASYNC110
+        while (self.lines or self.app.keeper.busy) and self.loop.time() < ends and not (hurry and hurry.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for line in list(self.lines):
             if line.call is not None and line.call.owner is not None:
@@ -105,10 +105,12 @@ def assemble(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
     telling: Options | None = None,
+    jobs: Jobs | None = None,
 ) -> App:
     """The whole gateway but for its socket. Needs a running event loop's clock."""
     clock = asyncio.get_running_loop().time
     gateway = Gateway(meter, clock, limits=limits)
+    gateway.jobs = jobs
     return App(gateway, Keeper(gateway, store, Telemetry(gateway, telling)), Cors(origins))
 
 
@@ -121,6 +123,7 @@ def serve(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
     telling: Options | None = None,
+    jobs: Jobs | None = None,
 ) -> None:
     """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`, or end at once when
     told twice. OSError if the port can't be had.
@@ -137,7 +140,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, tell)
-        server = Server(assemble(meter, store, limits, origins, telling))
+        server = Server(assemble(meter, store, limits, origins, telling, jobs))
         await server.start(host, port)
         gc.collect()
         gc.freeze()  # what a start leaves stays for good: to look through it again and again is a pause for all

@@ -87,7 +87,7 @@ class DatabaseStore:
             pool.shutdown()
 
     async def _in(self, pool: ThreadPoolExecutor, act: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, _reaching, act)
+        return await asyncio.get_running_loop().run_in_executor(pool, reaching, act)
 
 
 def _wake(endpoint_id: int) -> None:
@@ -96,7 +96,7 @@ def _wake(endpoint_id: int) -> None:
         endpoint.wake(why="A request came.")
 
 
-def _reaching(act: Callable[[], T]) -> T:
+def reaching(act: Callable[[], T]) -> T:
     """Do it over a connection that was looked at first; what goes wrong with the database is Away."""
     close_old_connections()
     try:

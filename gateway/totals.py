@@ -16,6 +16,7 @@ OK, CLIENT_ERROR, ABORTED, SERVER_ERROR = "2xx", "4xx", "499", "5xx"
 
 MinuteKey = tuple[int, int, int]
 """(endpoint, revision, start of the minute in seconds since 1970)"""
+UNBILLED = -1  # instead of a key's id: it is seen in charts, and billed elsewhere or not at all
 QuarterKey = tuple[int, int, int | None, str, int]
 """(endpoint, revision, API key or None, status class, start of the quarter hour in seconds since 1970)"""
 
@@ -154,6 +155,8 @@ class Totals:
 
     def add_key(self, record: Record) -> None:
         """Count what a key used."""
+        if record.key_id == UNBILLED:
+            return
         second = int(record.at)
         quarter = (
             record.endpoint_id,

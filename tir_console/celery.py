@@ -8,12 +8,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tir_console.settings")
 
 app = Celery("tir")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["endpoints", "monitoring", "billing"])
+app.autodiscover_tasks(["endpoints", "monitoring", "billing", "gateway.jobs"])
 
 app.conf.task_default_queue = "control"
 app.conf.task_routes = {
     "endpoints.validate": {"queue": "slow"},
     "endpoints.fetch": {"queue": "slow"},
+    "gateway.tell_webhook": {"queue": "slow"},
 }
 # `expires` drops what a worker that was away would otherwise do many times over.
 app.conf.beat_schedule = {
@@ -23,5 +24,7 @@ app.conf.beat_schedule = {
     "tick": {"task": "monitoring.tick", "schedule": 1.0, "options": {"expires": 1}},
     "logs": {"task": "monitoring.collect_logs", "schedule": 1.0, "options": {"expires": 1}},
     "samples": {"task": "monitoring.sample", "schedule": 5.0, "options": {"expires": 5}},
+    "webhooks": {"task": "gateway.ring_webhooks", "schedule": 2.0, "options": {"expires": 2}},
+    "async": {"task": "gateway.expire_requests", "schedule": 60.0, "options": {"expires": 60}},
     "retention": {"task": "monitoring.expire", "schedule": 3600.0, "options": {"expires": 3600}},
 }

@@ -27,6 +27,10 @@ HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 CPU_OVERCOMMIT = env.number("CPU_OVERCOMMIT", 1.0)
 # Months of bills begin and end at this zone's midnight.
 BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")
+# How long the result of an asynchronous request is kept, and what has not come to its turn waits.
+ASYNC_RESULT_HOURS = env.integer("ASYNC_RESULT_HOURS", 24)
+# Whether webhooks may be told at private and loopback addresses: on one's own network, never for strangers.
+WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE", False)
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
 # What a gateway tells of requests: to Prometheus, in its log, and one by one on the endpoint's page.

@@ -47,11 +47,26 @@ def act(user: User, endpoint_id: int, verb: str, args: Mapping[str, Any]) -> Res
         return Result(False, str(refusal), {"code": refusal.code, **more})
 
 
-def _scale(endpoint: Endpoint, user: User, args: Mapping[str, Any]) -> Result:
+def _whole(args: Mapping[str, Any], name: str) -> int:
     try:
-        instances = int(str(args.get("instances", "")).strip())
+        return int(str(args.get(name, "")).strip())
     except ValueError:
-        raise Refused("Say how many instances, as a whole number.", field="instances", code="invalid") from None
+        raise Refused(f"Say how many {name}, as a whole number.", field=name, code="invalid") from None
+
+
+def _emergency(endpoint: Endpoint, user: User, args: Mapping[str, Any]) -> Result:
+    instances, minutes = _whole(args, "instances"), _whole(args, "minutes")
+    endpoint.emergency_scale(instances, minutes=minutes, by=user)
+    return Result(True, f"Scaling to {instances} instances at once, held for {minutes} minutes.")
+
+
+def _end_emergency(endpoint: Endpoint, user: User, _args: Mapping[str, Any]) -> Result:
+    done = endpoint.end_emergency(by=user)
+    return Result(True, "The emergency was ended." if done else "No emergency holds any instances.")
+
+
+def _scale(endpoint: Endpoint, user: User, args: Mapping[str, Any]) -> Result:
+    instances = _whole(args, "instances")
     before = endpoint.wanted
     if not endpoint.scale(instances, by=user):
         return Result(True, f"{instances} instances were wanted already.")
@@ -92,6 +107,8 @@ def _cancel(endpoint: Endpoint, user: User, _args: Mapping[str, Any]) -> Result:
 
 VERBS: dict[str, Callable[[Endpoint, User, Mapping[str, Any]], Result]] = {
     "scale": _scale,
+    "emergency": _emergency,
+    "end-emergency": _end_emergency,
     "stop": _stop,
     "start": _start,
     "restart": _restart,

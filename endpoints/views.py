@@ -7,22 +7,24 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from accounts.models import Project
 from accounts.roles import Right
-from endpoints import acts, pages
+from endpoints import acts, pages, scaling_pages
 from endpoints.models import Endpoint
 from endpoints.models.deployment import DeploymentState
 from endpoints.status import Desired, Status
 
 PER_PAGE = 50
-TABS = ("overview", "metrics", "logs", "requests", "events", "revisions")
-PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale", "tryit"}
+TABS = ("overview", "metrics", "logs", "requests", "scaling", "events", "revisions")
+PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale", "tryit", "emergency_cost"}
 
 
 @require_GET
@@ -60,21 +62,24 @@ def _row(endpoint: Endpoint, revision: Any) -> dict[str, Any]:
 
 @require_GET
 def detail(request: HttpRequest, project: str, name: str) -> HttpResponse:
-    endpoint = get_object_or_404(_visible(request), project__slug=project, name=name)
-    tab = request.GET.get("tab", "overview")
-    context = _detail_context(request, endpoint, tab if tab in TABS else "overview")
-    part = request.GET.get("part", "")
-    template = "endpoints/detail.html"
-    return render(request, f"{template}#{part}" if part in PARTS else template, context)
+    endpoint = get_object_or_404(visible(request), project__slug=project, name=name)
+    tab, part = request.GET.get("tab", "overview"), request.GET.get("part", "")
+    context = context_of(request, endpoint, tab if tab in TABS else "overview")
+    if tab == "scaling" or part in scaling_pages.PARTS:
+        context |= scaling_pages.context_of(endpoint, context["now"])
+    template = "endpoints/scaling.html" if part in scaling_pages.PARTS else "endpoints/detail.html"
+    whole = part not in PARTS | scaling_pages.PARTS
+    return render(request, template if whole else f"{template}#{part}", context)
 
 
-def _visible(request: HttpRequest) -> Any:
+def visible(request: HttpRequest) -> QuerySet[Endpoint]:
     return Endpoint.objects.visible_to(request.user).select_related(
         "project", "region", "serving_revision__instance_type"
     )
 
 
-def _detail_context(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[str, Any]:
+def context_of(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[str, Any]:
+    """What the page of one endpoint shows whatever its tab."""
     newest = endpoint.latest_deployment
     revision = (newest and newest.revision) or endpoint.revisions.latest("number")
     at = timezone.now()
@@ -89,6 +94,9 @@ def _detail_context(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[
         "machine": revision.instance_type,
         "model": pages.model_name(revision.wish),
         "problems": pages.problems(endpoint, newest),
+        "emergency": scaling_pages.emergency_of(endpoint, at),
+        "holds": scaling_pages.holds(),
+        "asked": request.GET.get("instances", endpoint.max_instances),
         "deployment": newest,
         "phases": pages.phase_rows(newest, at) if newest else [],
         "deploying": bool(newest and newest.state == DeploymentState.RUNNING),
@@ -129,7 +137,8 @@ def act(request: HttpRequest, project: str, name: str, verb: str) -> HttpRespons
     )
     if result.ok and verb == "delete":
         return redirect("endpoints:list", project=project)
-    return redirect("endpoints:detail", project=project, name=name)
+    page = reverse("endpoints:detail", args=[project, name])
+    return redirect(f"{page}?tab=scaling" if "emergency" in verb else page)
 
 
 def _with_undo(request: HttpRequest, endpoint: Endpoint, before: int, result: acts.Result) -> str:

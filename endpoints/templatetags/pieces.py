@@ -56,14 +56,23 @@ def link_with(context: Context, **changes: str | int | None) -> str:
 
 @register.inclusion_tag("pieces/column.html", takes_context=True)
 def column(
-    context: Context, label: str, *, sort: str = "", numeric: bool = False, hint: str = "", hidden: bool = False
+    context: Context,
+    label: str,
+    *,
+    sort: str = "",
+    numeric: bool = False,
+    hint: str = "",
+    hidden: bool = False,
+    wide: bool = False,
 ) -> dict[str, Any]:
+    """`hidden`: its label is for screen readers; `wide`: the column is left out on a phone."""
     request = _request(context)
     current = request.GET.get("sort", "") if request else ""
     state = {sort: "ascending", f"-{sort}": "descending"}.get(current, "") if sort else ""
     following = f"-{sort}" if state == "ascending" else sort
     url = link_with(context, sort=following, page=None) if sort else ""
-    return {"label": label, "numeric": numeric, "hint": hint, "hidden": hidden, "url": url, "state": state}
+    shown = {"label": label, "numeric": numeric, "hint": hint, "hidden": hidden, "wide": wide}
+    return shown | {"url": url, "state": state}
 
 
 @register.inclusion_tag("pieces/tab.html", takes_context=True)
@@ -76,10 +85,16 @@ def tab(
     default: bool = False,
     count: int | None = None,
 ) -> dict[str, Any]:
-    """One tab; `default` marks the one that shows when the URL names none."""
+    """One tab; `default` marks the one that shows when the URL names none.
+
+    A page that answers a form under another address says in its context which tab it shows, as `tab`, and where
+    its tabs lead, as `tabs_url`.
+    """
     request = _request(context)
     chosen = request.GET.get(param, "") if request else ""
     path = request.path if request else ""
+    if "tabs_url" in context:
+        chosen, path = context["tab"], context["tabs_url"]
     url = f"{path}?{param}={value}" if not default else path or "?"
     return {"label": label, "url": url, "count": count, "current": chosen == value or (default and not chosen)}
 

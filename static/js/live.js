@@ -176,12 +176,22 @@ function late(id) {
   toast("No answer yet. If the action took place, this page shows it by itself.", { tone: "warn" });
 }
 
-live.addEventListener("result", ({ detail: { id, ok, message, url, undo } }) => {
+live.addEventListener("result", ({ detail: { id, ok, message, url, undo, field } }) => {
   const request = done(id);
   if (ok) request?.form.closest("dialog")?.close();
   if (ok && url) location.assign(url);
+  else if (!ok && field && request?.form.elements[field]) wrong(request.form.elements[field], message);
   else if (message) toast(message, { tone: ok ? "ok" : "bad", undo });
 });
+
+// Said at the field, until it is changed.
+function wrong(control, message) {
+  control.setCustomValidity(message);
+  control.reportValidity();
+  for (const change of ["input", "reset"]) {
+    control.form.addEventListener(change, () => control.setCustomValidity(""), { once: true });
+  }
+}
 
 /* ── start ─────────────────────────────────────────────────────────────────────────────────────── */
 live.addEventListener("doorbell", ({ detail }) => ring(detail.what));

@@ -171,7 +171,7 @@ class Dispatch:
             if (instance := self.balancer.take(route.ready, cap=cap, tried=tried)) is not None:
                 return instance
         self._wake(route)
-        if (len(line.waiting) if line is not None else 0) >= route.admission.queue_limit:
+        if (len(line.waiting) if line is not None else 0) >= places(route):
             return full(route)
         if line is None:
             line = self._lines[route.endpoint_id] = Line(route, self.clock())
@@ -240,9 +240,15 @@ def sleeps(route: Route) -> bool:
     return route.asleep and not route.ready
 
 
+def places(route: Route) -> int:
+    """How many may wait for it; while it serves, none where the time to wait is none."""
+    admission = route.admission
+    return admission.queue_limit if admission.queue_seconds or not route.ready else 0
+
+
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────
 def full(route: Route) -> Refusal:
-    limit, seconds = route.admission.queue_limit, 2 if route.ready else 10
+    limit, seconds = places(route), 2 if route.ready else 10
     doing = "answers as many requests as it can" if route.ready else "is waking up"
     waiting = f"{limit} more wait already" if limit else "its queue is switched off"
     what = f"{route.name} {doing} and {waiting}. Try again in a moment."

@@ -218,8 +218,9 @@ class TestBounds:
         callers[0].end()
         assert Caller(house).ask().waits
 
-    def test_a_limit_of_none_refuses_what_has_no_room(self) -> None:
-        house = House(cap=1, queue_limit=0)
+    @pytest.mark.parametrize("none", ["queue_limit", "queue_seconds"])
+    def test_no_place_or_no_time_refuses_what_has_no_room(self, none: str) -> None:
+        house = House(cap=1, **{none: 0})
         first, second = house.ask(2)
         assert (first.answers, second.code) == (1, "queue_full")
 
@@ -328,6 +329,14 @@ class TestSleep:
         sleeper = asleep(queue_limit=0)
         assert sleeper.ask()[0].code == "queue_full"
         assert sleeper.woken == ["tiny"]
+
+    def test_without_time_in_the_queue_it_is_held_for_the_wake_all_the_same(self) -> None:
+        house = asleep(queue_seconds=0)
+        first, second = house.ask(2)
+        house.change(instances=instances(1), asleep=False, capacity_per_instance=1)
+        assert (first.answers, second.waits) == (1, True)
+        house.dispatch.look()
+        assert second.code == "queue_timeout"
 
     def test_once_it_is_awake_the_time_in_the_queue_counts(self) -> None:
         house = asleep(wake_seconds=60, queue_seconds=5)

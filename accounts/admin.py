@@ -9,7 +9,16 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.http import HttpRequest
 
-from accounts.models import ApiKey, AuditEntry, Invitation, Membership, Project, User
+from accounts.models import (
+    ApiKey,
+    AuditEntry,
+    Invitation,
+    Membership,
+    Project,
+    ServiceAccount,
+    SigningKey,
+    User,
+)
 
 admin.site.site_header = admin.site.site_title = "TIR console administration"
 
@@ -83,6 +92,19 @@ class ApiKeyAdmin(ReadOnly):
     list_select_related = ("project",)
     search_fields = ("name", "prefix", "project__slug")
     exclude = ("digest", "request_id")
+
+
+@admin.register(ServiceAccount)
+class ServiceAccountAdmin(ReadOnly):
+    list_display = ("name", "project", "description", "disabled_at", "created_at")
+    list_select_related = ("project",)
+    search_fields = ("name", "project__slug")
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnly):
+    list_display = ("kid", "valid_from", "retired_at")
+    exclude = ("public", "sealed")
 
 
 @admin.register(Invitation)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -53,32 +53,46 @@ class Unbelievable(Exception):
     """No signature, a wrong one, or none of ours."""
 
 
-_remembered: dict[tuple[bytes, str, bytes], Claims] = {}
+class Proof(NamedTuple):
+    """That the public key of a signer proved what a token says."""
+
+    signer: str
+    public: bytes
+    claims: Claims
+
+
+_remembered: dict[tuple[bytes, str], Proof] = {}
 
 
 def read(token: str, trust: Trust) -> Claims:
     """What the token says, once its signature proved right. Raises UnknownSigner, Unbelievable.
 
-    A proof is costly and stays true, so it is remembered by the token's digest, beside the signer and issuer it
-    was made with.
+    A proof is costly and stays true, so it is remembered by the token's digest, for as long as its signer is
+    trusted with the same key.
     """
+    mark = hashlib.sha256(token.encode()).digest(), trust.issuer
+    proof = _remembered.get(mark)
+    signer = proof.signer if proof else _signer(token)
+    public = trust.signers.get(signer)
+    if public is None:
+        raise UnknownSigner
+    if proof is None or proof.public != public:
+        proof = Proof(signer, public, _proved(token, trust.issuer, public))
+        if len(_remembered) >= MOST_REMEMBERED:
+            del _remembered[next(iter(_remembered))]
+        _remembered[mark] = proof
+    return proof.claims
+
+
+def _signer(token: str) -> str:
+    """The id of the key that it says signed it."""
     try:
         signer = jwt.get_unverified_header(token).get("kid")
     except (jwt.InvalidTokenError, RecursionError):
         raise Unbelievable from None
     if not isinstance(signer, str):
         raise Unbelievable
-    public = trust.signers.get(signer)
-    if public is None:
-        raise UnknownSigner
-    proof = hashlib.sha256(token.encode()).digest(), trust.issuer, public
-    claims = _remembered.get(proof)
-    if claims is None:
-        claims = _proved(token, trust.issuer, public)
-        if len(_remembered) >= MOST_REMEMBERED:
-            del _remembered[next(iter(_remembered))]
-        _remembered[proof] = claims
-    return claims
+    return signer
 
 
 def _proved(token: str, issuer: str, public: bytes) -> Claims:

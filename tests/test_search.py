@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from accounts.models import ApiKey, Project, Scope
+from accounts.models import ApiKey, Project, Scope, ServiceAccount
 from accounts.roles import Role
 from tests import make
 
@@ -41,6 +42,16 @@ def test_keys_are_found_by_name_and_by_their_visible_beginning(project: Project)
         assert secret not in page
 
 
+def test_service_accounts_are_found_by_name_and_by_the_beginning_of_a_credential(project: Project) -> None:
+    account, key, secret = ServiceAccount.open(project, name="checkout", by=make.user("alice"))
+    account.rotate(at=timezone.now(), old_until=None, by=None)
+    place = reverse("accounts:service", kwargs={"project": project.slug, "pk": account.pk})
+    for wanted in ("check", key.prefix, "tir_"):
+        page = look(project, wanted)
+        assert page.count(place) == 1
+        assert secret not in page
+
+
 def test_pages_are_found_as_far_as_the_role_may_see_them(project: Project) -> None:
     assert reverse("accounts:members", kwargs={"project": project.slug}) in look(project, "member")
 
@@ -49,6 +60,7 @@ def test_another_projects_things_are_never_found(project: Project) -> None:
     other = make.project("Other", owner=make.user("charlie"))
     make.endpoint(other, name="secret-plan")
     ApiKey.issue(other, name="secret-key", scopes=[Scope.INFERENCE], by=make.user("charlie"))
+    ServiceAccount.open(other, name="secret-account", by=None)
     assert "Nothing here is called “secret-”." in look(project, "secret-")
 
 

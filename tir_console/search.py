@@ -43,6 +43,7 @@ def found(here: Membership, wanted: str) -> list[tuple[str, list[Hit]]]:
         ("Endpoints", _endpoints(here, wanted)),
         ("Models", _models(here, wanted)),
         ("API keys", _keys(here, wanted)),
+        ("Service accounts", _accounts(here, wanted)),
         ("Pages", _pages(here, wanted)),
     ]
 
@@ -75,6 +76,22 @@ def _keys(here: Membership, wanted: str) -> list[Hit]:
     rows = here.project.api_keys.listed().filter(like).order_by("name")[:MOST]
     url = reverse("accounts:keys", kwargs={"project": here.project.slug})
     return [Hit(row.name, f"{url}#key-{row.pk}", "keys", row.prefix) for row in rows]
+
+
+def _accounts(here: Membership, wanted: str) -> list[Hit]:
+    """By name and description, and by the prefix of a credential that somebody found in a log."""
+    own = Q(name__icontains=wanted) | Q(description__icontains=wanted)
+    like = own | Q(credentials__prefix__icontains=wanted)
+    rows = here.project.service_accounts.filter(like).distinct().order_by("name")[:MOST]
+    return [
+        Hit(
+            row.name,
+            reverse("accounts:service", kwargs={"project": here.project.slug, "pk": row.pk}),
+            "shield",
+            row.description,
+        )
+        for row in rows
+    ]
 
 
 def _pages(here: Membership, wanted: str) -> list[Hit]:

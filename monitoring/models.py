@@ -173,6 +173,12 @@ class RequestRecord(models.Model):
         return self.request_id
 
     @property
+    def short_id(self) -> str:
+        """Its ends: ids that a gateway gave differ in the last places only."""
+        whole = self.request_id
+        return whole if len(whole) <= 24 else f"{whole[:8]}…{whole[-12:]}"
+
+    @property
     def queue_ms(self) -> float:
         return self.queue_us / 1000
 

@@ -24,6 +24,9 @@ class Kept(models.TextChoices):
     SAMPLE = "sample", "Sample"
 
 
+REASONS = {Kept.ERRORS: "error", Kept.SLOWEST: "one of the slowest", Kept.SAMPLE: "sample"}
+
+
 def found(endpoint: Endpoint, *, kept: str = "", status: str = "", q: str = "") -> QuerySet[RequestRecord]:
     """Newest first. `status` is a class (2xx, 4xx, 499, 5xx) or one status; `q` a part of the request id."""
     rows = endpoint.request_records.select_related("revision", "key").order_by("-at", "-id")
@@ -53,10 +56,10 @@ def _of_status(rows: QuerySet[RequestRecord], status: str) -> QuerySet[RequestRe
     return rows.filter(status=int(status))
 
 
-def reasons(record: RequestRecord) -> list[str]:
+def reasons(record: RequestRecord) -> list[Kept]:
     """Why it is remembered."""
     named = {Kept.ERRORS: record.status >= 400, Kept.SLOWEST: record.slow, Kept.SAMPLE: record.sample}
-    return [kept.value for kept, holds in named.items() if holds]
+    return [kept for kept, holds in named.items() if holds]
 
 
 def tone(record: RequestRecord) -> str:

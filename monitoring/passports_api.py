@@ -124,7 +124,7 @@ def _shown(record: RequestRecord) -> RequestOut:
         id=record.pk,
         request_id=record.request_id,
         ended_at=record.at,
-        remembered_as=passports.reasons(record),
+        remembered_as=[kept.value for kept in passports.reasons(record)],
         method=record.method,
         path=record.path,
         status=record.status,

@@ -210,5 +210,5 @@ def request_record(request: HttpRequest, project: str, name: str, record: UUID) 
 
 
 def _remembered(record: RequestRecord) -> dict[str, Any]:
-    kinds = [passports.Kept(kind).label for kind in passports.reasons(record)]
+    kinds = [passports.REASONS[kind] for kind in passports.reasons(record)]
     return {"record": record, "tone": passports.tone(record), "kinds": kinds}

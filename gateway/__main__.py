@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import django
 
@@ -16,6 +17,7 @@ def main() -> int:
     from gateway.server import serve  # noqa: PLC0415
     from gateway.store import DatabaseStore  # noqa: PLC0415
     from gateway.telemetry import Options  # noqa: PLC0415
+    from gateway.tls import Certificate, Unusable  # noqa: PLC0415
 
     host = os.environ.get("GATEWAY_HOST") or "127.0.0.1"
     port = os.environ.get("GATEWAY_PORT") or "8080"
@@ -36,8 +38,23 @@ def main() -> int:
         proxies=settings.TRUSTED_PROXIES,
     )
     origins, jobs = [settings.CONSOLE_URL], DatabaseJobs()
+    chain, key = settings.GATEWAY_TLS_CERT, settings.GATEWAY_TLS_KEY
     try:
-        serve(meter, DatabaseStore(), host=host, port=int(port), origins=origins, telling=telling, jobs=jobs)
+        tls = Certificate(Path(chain), Path(key)) if chain else None
+    except Unusable as problem:
+        print(f"The gateway can't speak TLS: {problem}.", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        serve(
+            meter,
+            DatabaseStore(),
+            host=host,
+            port=int(port),
+            origins=origins,
+            telling=telling,
+            certificate=tls,
+            jobs=jobs,
+        )
     except OSError as problem:
         taken = f"The gateway can't listen on {host}:{port}: {problem.strerror}."
         print(f"{taken} Set GATEWAY_PORT or GATEWAY_HOST to another.", file=sys.stderr)  # noqa: T201

@@ -22,19 +22,22 @@ from gateway.keeper import Keeper, every
 from gateway.line import Line
 from gateway.meter import Meter
 from gateway.telemetry import Options, Telemetry
+from gateway.tls import Certificate
 
 log = logging.getLogger("gateway")
 
 DRAIN_SECONDS = 30.0
 BACKLOG = 4096
 LOOK_SECONDS = 0.25
+RENEW_SECONDS = 5.0
 
 
 class Server:
     """Every connection of one gateway. `date` is the Date header of answers in this second."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, certificate: Certificate | None = None) -> None:
         self.app = app
+        self.certificate = certificate
         self.loop = asyncio.get_running_loop()
         self.lines: set[Line] = set()
         self.heads: Heads[Request] = Heads()
@@ -47,7 +50,8 @@ class Server:
     async def start(self, host: str, port: int) -> None:
         """Begin to read routes, and listen. OSError if the port can't be had."""
         self._look()
-        self._listener = await self.loop.create_server(lambda: Line(self), host, port, backlog=BACKLOG)
+        tls = self.certificate.context if self.certificate is not None else None
+        self._listener = await self.loop.create_server(lambda: Line(self), host, port, backlog=BACKLOG, ssl=tls)
         self.port = self._listener.sockets[0].getsockname()[1]
         self.app.keeper.start()
         self._looking = self.loop.create_task(self._looking_after())
@@ -89,7 +93,11 @@ class Server:
             except Exception:
                 log.exception("A look at the connections failed")
 
-        await every(LOOK_SECONDS, look)
+        async def renew() -> None:
+            if self.certificate is not None:
+                self.certificate.look()
+
+        await asyncio.gather(every(LOOK_SECONDS, look), every(RENEW_SECONDS, renew))
 
     def _look(self) -> None:
         now = self.loop.time()
@@ -123,12 +131,14 @@ def serve(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
     telling: Options | None = None,
+    certificate: Certificate | None = None,
     jobs: Jobs | None = None,
 ) -> None:
     """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`, or end at once when
     told twice. OSError if the port can't be had.
 
     `origins`: URLs whose pages may call from a browser. `telling`: what is told of requests, and to whom.
+    `certificate`: speak TLS with it; without one a proxy in front may.
     """
 
     async def main() -> None:
@@ -140,7 +150,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, tell)
-        server = Server(assemble(meter, store, limits, origins, telling, jobs))
+        server = Server(assemble(meter, store, limits, origins, telling, jobs), certificate)
         await server.start(host, port)
         gc.collect()
         gc.freeze()  # what a start leaves stays for good: to look through it again and again is a pause for all

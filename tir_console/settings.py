@@ -35,6 +35,10 @@ SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
 # What a gateway tells of requests: to Prometheus, in its log, and one by one on the endpoint's page.
 METRICS_TOKEN = env.text("METRICS_TOKEN", "")
+GATEWAY_TLS_CERT = env.text("GATEWAY_TLS_CERT", "")
+GATEWAY_TLS_KEY = env.text("GATEWAY_TLS_KEY", "")
+if bool(GATEWAY_TLS_CERT) != bool(GATEWAY_TLS_KEY):
+    raise ImproperlyConfigured("Set both of GATEWAY_TLS_CERT and GATEWAY_TLS_KEY, or neither.")
 ACCESS_LOG = env.choice("ACCESS_LOG", "errors", ["off", "errors", "all"])
 ACCESS_LOG_FILE = env.text("ACCESS_LOG_FILE", "")
 ACCESS_LOG_ADDRESSES = env.flag("ACCESS_LOG_ADDRESSES", False)

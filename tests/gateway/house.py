@@ -20,6 +20,7 @@ from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable, Upstream, digest
 from gateway.server import Server, assemble
 from gateway.telemetry import Options
+from gateway.tls import Certificate
 from gateway.totals import Record, Rows, Total
 from tests.gateway.engine import Engine
 
@@ -122,14 +123,19 @@ def route_to(*engines: Engine, **facts: Any) -> Route:
 
 @contextlib.asynccontextmanager
 async def house(
-    folder: Path, *engines: Engine, limits: Limits | None = None, telling: Options | None = None, **facts: Any
+    folder: Path,
+    *engines: Engine,
+    limits: Limits | None = None,
+    telling: Options | None = None,
+    certificate: Certificate | None = None,
+    **facts: Any,
 ) -> AsyncIterator[House]:
     """A running gateway whose endpoint `tiny` has these engines."""
     store = MemoryStore(RouteTable([route_to(*engines, **facts)], KEYS))
     meter = Meter.open(folder)
     app = assemble(meter, store, limits, telling=telling)
     records = spied(meter)
-    server = Server(app)
+    server = Server(app, certificate)
     await server.start("127.0.0.1", 0)
     await until(lambda: app.keeper.routes.last is not None, "the gateway to start")
     port = server.port

@@ -17,7 +17,6 @@ says 10. Numbers of several gateways add up, histograms by `merge`.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from gateway.meter import WINDOW_SECONDS, Meter
@@ -27,14 +26,13 @@ from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, Total
 Json = dict[str, Any]
 CHANNEL_PREFIX = "tir:gateway:"
 LIVES_SECONDS = 5
-NOBODY: Mapping[int, int] = MappingProxyType({})
 
 
 def tick(
     meter: Meter,
     routes: Mapping[str, Route],
     in_flight: Mapping[str, int],
-    queued: Mapping[int, int] = NOBODY,
+    queued: Mapping[int, int],
     *,
     now: float,
 ) -> Json:

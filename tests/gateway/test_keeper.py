@@ -120,6 +120,17 @@ async def test_the_tick_says_what_goes_on_now(gateway: House, engine: Engine) ->
     assert now["minute"]["at"] % 60 == 0
 
 
+async def test_the_tick_says_who_waits_where_nothing_runs_yet(gateway: House) -> None:
+    gateway.route(instances=(), awaited=True, asleep=True)
+    async with asyncio.TaskGroup() as callers:
+        callers.create_task(gateway.ask())
+        await until(lambda: gateway.app.gateway.dispatch.queued == {5: 1}, "it to wait")
+        await gateway.app.keeper.publish()
+        gateway.route(desired="stopped")
+    now = gateway.store.ticks[-1]["endpoints"]["5"]
+    assert (now["in_flight"], now["queued"], now["window"]["requests"]) == ({}, 1, 0)
+
+
 async def test_an_endpoint_without_traffic_or_load_is_not_in_the_tick(gateway: House) -> None:
     await gateway.app.keeper.publish()
     assert gateway.store.ticks[-1]["endpoints"] == {}

@@ -11,9 +11,7 @@ RULES = (
     f"Each gateway remembers, of every endpoint and minute, up to {ERRORS} errors ({ERRORS_OF_A_KIND} of a kind), "
     f"the {SLOWEST} slowest requests once the minute is over, the first {FIRST}, and one in {ONE_IN:,}."
 )
-BEFORE = (
-    "What was refused for want of a valid key or an existing endpoint belongs to no endpoint, and is not here."
-)
+BEFORE = "A call without a valid key, or to no endpoint, belongs to none and is not here."
 
 
 def kept_for(days: int) -> str:

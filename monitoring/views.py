@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -63,7 +62,7 @@ def _drawn(endpoint: Endpoint, card: Card, window: Window) -> dict[str, Any]:
     chart = card.load(endpoint, window)
     kwargs = {"project": endpoint.project.slug, "name": endpoint.name, "chart": card.id}
     csv_url = f"{reverse('monitoring:chart-csv', kwargs=kwargs)}?range={window.range.name}"
-    return {"card": card, "figure": chart.figure, "absent": chart.absent, "csv_url": csv_url}
+    return {"card": card, "chart": chart, "csv_url": csv_url}
 
 
 @require_GET
@@ -164,8 +163,9 @@ def log_download(request: HttpRequest, project: str, name: str) -> StreamingHttp
     chosen = _chosen(endpoint, list(logs.instances_of(endpoint)[:1]), request.GET.get("instance", ""))
     if chosen is None:
         raise Http404("No instance has written anything yet.")
-    text: Iterator[str] = logs.as_text(chosen, request.GET.get("q", "")[:200])
-    answer = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
+    text = logs.as_text(chosen, request.GET.get("q", "")[:200])
+    answer = StreamingHttpResponse(text.portions, content_type="text/plain; charset=utf-8")
+    answer["Content-Length"] = str(text.size)
     answer["Content-Disposition"] = f'attachment; filename="{chosen.name}.log"'
     return answer
 
@@ -174,8 +174,9 @@ def log_download(request: HttpRequest, project: str, name: str) -> StreamingHttp
 def requests(request: HttpRequest, project: str, name: str) -> HttpResponse:
     """The remembered requests: a page of its own, and what the endpoint's page fetches into its tab."""
     endpoint = _readable(request, project, name)
-    asked = {field: request.GET.get(field, "").strip()[:128] for field in ("kept", "status", "q")}
-    page = Paginator(passports.found(endpoint, **asked), passports.PER_PAGE).get_page(request.GET.get("page"))
+    asked = {field: request.GET.get(field, "").strip()[:128] for field in ("kept", "status", "request")}
+    found = passports.found(endpoint, kept=asked["kept"], status=asked["status"], q=asked["request"])
+    page = Paginator(found, passports.PER_PAGE).get_page(request.GET.get("page"))
     context = {
         "endpoint": endpoint,
         "here": endpoint.project,

@@ -103,8 +103,8 @@ def test_a_page_of_its_own_and_a_part_of_the_endpoints_page(endpoint: Endpoint, 
     assert "r-77" in part
     assert ("<html" in whole, "<html" in part) == (True, False)
     detail = reverse("endpoints:detail", kwargs={"project": endpoint.project.slug, "name": "tiny"})
-    tab = shown(alice, detail, tab="requests", kept="errors", q="r-7")
-    assert f'hx-get="{address(endpoint)}?tab=requests&amp;kept=errors&amp;q=r-7"' in tab
+    tab = shown(alice, detail, tab="requests", kept="errors", request="r-7")
+    assert f'hx-get="{address(endpoint)}?tab=requests&amp;kept=errors&amp;request=r-7"' in tab
 
 
 def test_filters_narrow_and_stay_in_the_form(endpoint: Endpoint, alice: Client) -> None:
@@ -126,9 +126,9 @@ def test_filters_narrow_and_stay_in_the_form(endpoint: Endpoint, alice: Client) 
     assert ids(status="499") == {"left"}
     assert ids(status="5xx", kept="errors") == {"lost"}
     assert ids(status="502") == {"lost"}
-    assert ids(q="LA") == {"late"}
+    assert ids(request="LA") == {"late"}
     assert ids(status="nonsense") == set()
-    page = shown(alice, address(endpoint), kept="slowest", q="la")
+    page = shown(alice, address(endpoint), kept="slowest", request="la")
     assert '<option value="slowest" selected>' in page
     assert 'value="la"' in page
 
@@ -136,7 +136,7 @@ def test_filters_narrow_and_stay_in_the_form(endpoint: Endpoint, alice: Client) 
 def test_what_is_not_remembered_is_said_to_be_so_with_the_reason(endpoint: Endpoint, alice: Client) -> None:
     empty = shown(alice, address(endpoint))
     assert "No requests yet" in empty
-    page = shown(alice, address(endpoint), q="r-404")
+    page = shown(alice, address(endpoint), request="r-404")
     assert "Not remembered" in page
     assert "one in 1,000" in page
     assert "kept for 7 days" in page

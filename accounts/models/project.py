@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
+from accounts import bell
 from accounts.models.audit import AuditEntry
 from accounts.models.user import User
 from accounts.refused import Refused
@@ -130,6 +131,7 @@ class Membership(models.Model):
             f"Changed {self.user.email} from {before} to {self.get_role_display()}.",
             by=by,
         )
+        bell.ring_gateway()  # tokens of somebody who may no longer call are refused
         return True
 
     @transaction.atomic
@@ -146,6 +148,7 @@ class Membership(models.Model):
         )  # fmt: skip
         self.project.note(what, message, by=by)
         self.delete()
+        bell.ring_gateway()
 
     def _lock(self, by: User) -> Role | None:
         """Hold the project's row till the transaction ends, look at the facts anew; the actor's role now."""

@@ -1,0 +1,59 @@
+"""Signed tokens and allow-lists at a running gateway."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.routes import RouteTable, digest
+from gateway.tokens import Trust
+from tests.gateway.house import ALICE, ASK, KEYS, House, until
+
+PRIVATE = Ed25519PrivateKey.generate()
+TRUST = Trust("https://console.example", {"k1": PRIVATE.public_key().public_bytes_raw()}, frozenset({(8, 1)}))
+CHAT = "/e/tiny/v1/chat/completions"
+
+
+def token(**changes: Any) -> str:
+    now = int(time.time())
+    said = {"iss": TRUST.issuer, "aud": "tir-gateway", "sub": "key:1", "iat": now, "exp": now + 600, "jti": "j"}
+    said |= {"project": 1, "key": 1, "endpoints": None, "scope": "inference"} | changes
+    return jwt.encode(said, PRIVATE, "EdDSA", headers={"kid": "k1"})
+
+
+def know(gateway: House, **changes: Any) -> None:
+    """What the database says from now on; the gateway finds it when it reads again."""
+    table = gateway.app.gateway.table
+    keys = {digest(ALICE): replace(KEYS[digest(ALICE)], **changes)}
+    gateway.store.table = RouteTable(table.routes.values(), keys, TRUST)
+
+
+async def ask(gateway: House, bearer: str) -> tuple[int, str]:
+    answer = await gateway.call.post(CHAT, json=ASK, headers={"authorization": f"Bearer {bearer}"})
+    return answer.status_code, answer.json().get("error", {}).get("code", "")
+
+
+async def test_a_token_of_a_signer_that_is_new_to_the_gateway_works_at_its_first_call(gateway: House) -> None:
+    know(gateway)
+    assert await ask(gateway, token()) == (200, "")
+    assert (await gateway.settled())[0].key_id == 1
+
+
+async def test_what_a_person_calls_is_recorded_without_a_key_and_marks_none_as_used(gateway: House) -> None:
+    know(gateway)
+    assert await ask(gateway, token(sub="person:8", key=None)) == (200, "")
+    assert (await gateway.settled())[0].key_id is None
+    await gateway.app.keeper.flush()
+    assert gateway.store.used == {}
+    assert [key[3] for key in gateway.store.quarters] == [None]
+
+
+async def test_a_list_of_endpoints_holds_on_a_connection_that_called_before(gateway: House) -> None:
+    assert await ask(gateway, ALICE) == (200, "")
+    know(gateway, endpoints=frozenset({99}))
+    gateway.store.rings.put_nowait(None)
+    await until(lambda: gateway.app.gateway.table is gateway.store.table)
+    assert await ask(gateway, ALICE) == (403, "endpoint_not_allowed")
+    assert await ask(gateway, token()) == (403, "endpoint_not_allowed")

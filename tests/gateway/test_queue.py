@@ -456,7 +456,7 @@ def test_whatever_happens_every_caller_is_answered_once_and_nothing_is_left_over
     house = House(ready=1, cap=2, queue_limit=20, queue_seconds=8, wake_seconds=20)
     callers: list[Caller] = []
     left: set[Caller] = set()
-    for _ in range(6000):
+    for _ in range(2500):
         roll = chance.random()
         if roll < 0.4:
             callers += house.ask()

@@ -173,6 +173,6 @@ def test_retention_keeps_bills_evidence_and_the_line_that_collection_goes_on_fro
     measured.lines(instance, 5)
     LogLine.objects.update(at=long_ago)
     measured.traffic(endpoint, AT, 10)
-    assert retention.expire(at=AT) == {"traffic": 1, "samples": 1, "log_lines": 4}
+    assert retention.expire(at=AT) == {"traffic": 1, "samples": 1, "log_lines": 4, "requests": 0}
     assert LogLine.objects.get().sequence == 5
     assert (Traffic.objects.count(), KeyTraffic.objects.count(), Instance.objects.count()) == (1, 1, 1)

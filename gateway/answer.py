@@ -119,6 +119,12 @@ class Stream:
 
     def take(self, data: bytes, last: bool) -> None:
         exchange, events = self.exchange, self.events
+        if self.most is None and not last and events.passes(data):
+            exchange.start_stream()
+            if exchange.ttft_us is None:
+                exchange.first_token()
+            exchange.send(data)
+            return
         if data:
             try:
                 out = events.feed(data)

@@ -75,7 +75,10 @@ class Exchange:
         if refusal is not None:
             self.fail(refusal)
         elif self.client.request.method == "GET":
-            self._admit()
+            if self.admitted.limited:
+                self.gateway.limit(self)
+            else:
+                self.place()
         else:
             self._take_body()
 
@@ -96,13 +99,10 @@ class Exchange:
             self.fail(prepared)
         else:
             self.prepared = prepared
-            self._admit()
-
-    def _admit(self) -> None:
-        if self.admitted.limited:
-            self.gateway.limit(self)
-        else:
-            self.place()
+            if self.admitted.limited:
+                self.gateway.limit(self)
+            else:
+                self.place()
 
     def limited(self, found: Taken | Refusal) -> None:
         """What the limits say."""
@@ -186,7 +186,7 @@ class Exchange:
             if connection is None or self.over or self._last is not None or (head := connection.head) is None:
                 return
             if answer is None:
-                self.first_byte_us = self.elapsed_us()
+                self.first_byte_us = (perf_counter_ns() - self.started) // 1000
                 if connection.complete and head.status == 200 and not (head.streams or self.client.started):
                     self._came_whole(head.kind, connection.take())
                     return
@@ -403,7 +403,9 @@ class Exchange:
         gateway, route = self.gateway, self.admitted.route
         connection, instance, self.connection = self.connection, self.instance, None
         if connection is not None:
-            if self.gone or self._settled != 200:
+            if connection.complete and not self.gone:
+                gateway.pool.give_back(connection)
+            elif self.gone or self._settled != 200:
                 self._hang_up(connection)
             else:
                 gateway.pool.linger(connection)

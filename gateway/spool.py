@@ -46,7 +46,7 @@ class Spool:
         """Write one record. A disk that refuses is counted and remembered, never raised: traffic goes on."""
         line = encode(record)
         used = self._used + len(line)
-        if self._map is None or used > SEGMENT_BYTES or self._quarter != quarter_of(record.at):
+        if self._map is None or used > SEGMENT_BYTES or not 0 <= record.at - self._quarter < QUARTER:
             try:
                 self._open(quarter_of(record.at))
             except OSError as refused:

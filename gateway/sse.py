@@ -40,23 +40,33 @@ class EventFilter:
 
     @property
     def chars(self) -> int:
-        for data in self._unread:
-            self._count(data)
+        for raw in self._unread:
+            self._count(raw)
         self._unread, self._unread_bytes = [], 0
         return self._chars
+
+    def passes(self, data: bytes) -> bool:
+        """Take in some bytes if they are one whole event of text, which goes on as it is; what nearly every read
+        brings. If they aren't, `feed` has to take them."""
+        plain = (
+            data.startswith(b"data: {")
+            and data.find(b"\n") == len(data) - 2
+            and data.endswith(b"\n")
+            and b'"usage"' not in data
+            and b'"error"' not in data
+            and b"\r" not in data
+            and not self.pending
+            and self.error is None
+        )
+        if plain:
+            self._leave_unread(data)
+        return plain
 
     def feed(self, data: bytes) -> bytes:
         """Take in some bytes, answer the whole events among them as the client should see them.
 
         Raises ValueError when one event outgrows every bound.
         """
-        if (
-            data.endswith(b"\n\n")
-            and data.find(b"\n\n") == len(data) - 2
-            and b"\r" not in data
-            and not self.pending
-        ):
-            return self._event(data)  # one event, whole: what nearly every read brings
         pending = self.pending + data if self.pending else data
         out, start = [], 0
         for found in EVENT_END.finditer(pending):
@@ -84,7 +94,7 @@ class EventFilter:
             self.done = True
             return raw
         if data.startswith(b"{") and b'"usage"' not in data and b'"error"' not in data:
-            self._pass(data)  # only its text is of interest, and only where no usage comes
+            self._leave_unread(raw)
             return raw
         try:
             chunk: Any = orjson.loads(data)
@@ -113,16 +123,17 @@ class EventFilter:
         del chunk["usage"]
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
-    def _pass(self, data: bytes) -> None:
+    def _leave_unread(self, raw: bytes) -> None:
+        """Only its text is of interest, and only where no usage comes."""
         self.events += 1
-        self._unread.append(data)
-        self._unread_bytes += len(data)
+        self._unread.append(raw)
+        self._unread_bytes += len(raw)
         if self._unread_bytes > UNREAD_BYTES:
             self._chars = self.chars
 
-    def _count(self, data: bytes) -> None:
+    def _count(self, raw: bytes) -> None:
         try:
-            chunk: Any = orjson.loads(data)
+            chunk: Any = orjson.loads(data_of(raw) or b"")
         except orjson.JSONDecodeError:
             return
         if isinstance(chunk, dict):

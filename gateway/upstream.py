@@ -132,7 +132,11 @@ class Connection(asyncio.Protocol):
                 return
             self._begin_parsing(data)
         if self._parse(data):
-            self._tell()
+            asker = self.asker
+            if asker is not None:
+                asker.came()
+            if self.leaving and self.complete:
+                self.pool.left(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         head, asked = self.head, self.asker is not None and not self.closed
@@ -166,7 +170,10 @@ class Connection(asyncio.Protocol):
         self.reusable = head.reusable and self._all_sent()
         if body:
             self._parts.append(body)
-        self._tell()
+        if self.asker is not None:
+            self.asker.came()
+        else:
+            self._tell()
 
     def _all_sent(self) -> bool:
         return self.transport is not None and self.transport.get_write_buffer_size() == 0

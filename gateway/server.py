@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 from collections.abc import Sequence
 from email.utils import formatdate
@@ -29,6 +30,7 @@ log = logging.getLogger("gateway")
 DRAIN_SECONDS = 30.0
 BACKLOG = 4096
 LOOK_SECONDS = 0.25
+OPEN_FILES = 65536  # two for each request under way
 RENEW_SECONDS = 5.0
 
 
@@ -141,6 +143,8 @@ def serve(
     `certificate`: speak TLS with it; without one a proxy in front may.
     """
 
+    _allow_files()
+
     async def main() -> None:
         told, hurry = asyncio.Event(), asyncio.Event()
 
@@ -159,3 +163,13 @@ def serve(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+def _allow_files() -> None:
+    """Take as many open files as the system lets us have: a process begins with 1024 nearly everywhere, and 500
+    requests at a time would be all."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if most == resource.RLIM_INFINITY else min(OPEN_FILES, most)
+    if wanted > soft != resource.RLIM_INFINITY:
+        with contextlib.suppress(ValueError, OSError):  # a system may allow less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

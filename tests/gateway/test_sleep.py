@@ -100,8 +100,11 @@ async def test_who_leaves_the_queue_is_counted_and_takes_nobodys_turn(tmp_path: 
 
 async def test_busy_instances_are_waited_for_in_order(tmp_path: Path) -> None:
     async with Engine(behaviour="hang") as engine, house(tmp_path, engine, capacity_per_instance=1) as gateway:
-        calls = [asyncio.create_task(gateway.ask(user=str(n))) for n in range(3)]
-        await until(lambda: gateway.app.gateway.dispatch.queued == {5: 2}, "two to wait")
+        dispatch, calls = gateway.app.gateway.dispatch, [asyncio.create_task(gateway.ask(user="0"))]
+        await until(lambda: len(engine.seen) == 1, "the first to be carried")
+        for waiting in (1, 2):  # one after the other, for connections come in any order
+            calls.append(asyncio.create_task(gateway.ask(user=str(waiting))))
+            await until(lambda many=waiting: dispatch.queued == {5: many}, "it to wait")
         assert len(engine.seen) == 1
         engine.behaviour = "good"
         engine.hold.set()

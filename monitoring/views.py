@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -62,7 +63,7 @@ def _drawn(endpoint: Endpoint, card: Card, window: Window) -> dict[str, Any]:
     chart = card.load(endpoint, window)
     kwargs = {"project": endpoint.project.slug, "name": endpoint.name, "chart": card.id}
     csv_url = f"{reverse('monitoring:chart-csv', kwargs=kwargs)}?range={window.range.name}"
-    return {"card": card, "chart": chart, "csv_url": csv_url}
+    return {"card": card, "figure": chart.figure, "absent": chart.absent, "csv_url": csv_url}
 
 
 @require_GET
@@ -163,9 +164,8 @@ def log_download(request: HttpRequest, project: str, name: str) -> StreamingHttp
     chosen = _chosen(endpoint, list(logs.instances_of(endpoint)[:1]), request.GET.get("instance", ""))
     if chosen is None:
         raise Http404("No instance has written anything yet.")
-    text = logs.as_text(chosen, request.GET.get("q", "")[:200])
-    answer = StreamingHttpResponse(text.portions, content_type="text/plain; charset=utf-8")
-    answer["Content-Length"] = str(text.size)
+    text: Iterator[str] = logs.as_text(chosen, request.GET.get("q", "")[:200])
+    answer = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{chosen.name}.log"'
     return answer
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.admit import Admitted
+from gateway.buckets import Answer, Ask
 from gateway.errors import Headers, Refusal
 from gateway.passport import Passport
 from gateway.routes import Key, Route, RouteTable
@@ -57,6 +58,15 @@ class Store(Protocol):
     def listen(self) -> AsyncIterator[None]:
         """Yield once when listening begins (a ring may have been missed) and once per ring: routes or keys
         changed. Raises Away."""
+
+    async def close(self) -> None: ...
+
+
+class Counts(Protocol):
+    """The count of limits that gateways share."""
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """See `gateway.buckets`. Raises Away; a call that is lost or cancelled may have been done."""
 
     async def close(self) -> None: ...
 

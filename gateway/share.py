@@ -1,0 +1,221 @@
+"""One bucket as a gateway knows it: what it may spend without asking, and what it has to tell the others."""
+
+from __future__ import annotations
+
+from gateway.buckets import (
+    LIMITLESS,
+    REQUESTS,
+    SLOTS,
+    SPAN,
+    TOKENS,
+    WINDOW_SECONDS,
+    Bucket,
+    Short,
+    State,
+    Three,
+    limits_of,
+)
+from gateway.errors import Headers, Refusal
+from gateway.routes import Quotas
+
+MOST = 1000  # units that a gateway wants in advance
+RATE_SECONDS = 0.02  # the shortest time that a rate is judged by
+SHUT_SECONDS = 1.0  # how long a refusal may be repeated without asking
+
+NAMES = ("requests", "tokens", "concurrent_requests")
+
+
+class Share:
+    """`requests`, `tokens` and `idle` (slots) are had in advance and may be spent until `until`; what was had so
+    is counted in the second `cell`. `in_use` are slots of requests that run. `left` is what everybody together
+    may still take, as far as this gateway knows. `owed`: second → [requests, tokens] to be told.
+    """
+
+    __slots__ = (
+        *("name", "whose", "quotas", "limits", "seen", "renewed"),
+        *("requests", "tokens", "idle", "cell", "until", "in_use"),
+        *("left", "owed", "spent", "rate", "since", "shut", "shut_until"),
+    )
+
+    def __init__(self, name: str, whose: str, quotas: Quotas, at: float) -> None:
+        self.name, self.whose, self.quotas, self.limits = name, whose, quotas, limits_of(quotas)
+        self.in_use = 0
+        self.requests = self.tokens = self.idle = self.cell = 0
+        self.until = self.shut_until = self.renewed = 0.0
+        self.left = list(self.limits)
+        self.owed: dict[int, list[int]] = {}
+        self.spent, self.rate = [0, 0], [0.0, 0.0]
+        self.since = self.seen = at
+        self.shut: Refusal | None = None
+
+    def change(self, quotas: Quotas) -> None:
+        """Other limits from now on; what was had in advance of the old ones goes back."""
+        self.give_back()
+        self.quotas, self.limits = quotas, limits_of(quotas)
+        self.left = list(self.limits)
+        self.shut_until = 0.0
+
+    def has(self, tokens: int, at: float) -> bool:
+        """Whether a request can be let in without asking."""
+        requests, most_tokens, slots = self.limits
+        return (
+            at < self.until
+            and (requests < 0 or self.requests > 0)
+            and (most_tokens < 0 or self.tokens >= tokens)
+            and (slots < 0 or self.idle > 0)
+        )
+
+    def spend(self, tokens: int) -> None:
+        """Let a request in with what is had in advance."""
+        requests, most_tokens, slots = self.limits
+        if requests >= 0:
+            self.requests -= 1
+        if most_tokens >= 0:
+            self.tokens -= tokens
+        if slots >= 0:
+            self.idle -= 1
+        self.left[REQUESTS] -= 1
+        self.left[TOKENS] -= tokens
+        self.let_in(tokens)
+
+    def let_in(self, tokens: int) -> None:
+        """Note that a request runs."""
+        if self.limits[SLOTS] >= 0:
+            self.in_use += 1
+        self.spent[REQUESTS] += 1
+        self.spent[TOKENS] += tokens
+
+    def release(self, at: float) -> bool:
+        """A request ended; True when others should know that its slot is free."""
+        if self.limits[SLOTS] < 0:
+            return False
+        self.in_use -= 1
+        if at < self.until:
+            self.idle += 1
+            return False
+        return True
+
+    def tight(self) -> bool:
+        """Whether others may be short of slots."""
+        return self.left[SLOTS] * 2 < self.limits[SLOTS]
+
+    def owe(self, cell: int, requests: int, tokens: int) -> None:
+        number = [requests if self.limits[REQUESTS] >= 0 else 0, tokens if self.limits[TOKENS] >= 0 else 0]
+        if any(number):
+            known = self.owed.setdefault(cell, [0, 0])
+            known[REQUESTS] += number[REQUESTS]
+            known[TOKENS] += number[TOKENS]
+
+    def give_back(self) -> None:
+        """What is had in advance is to be told as not used."""
+        self.owe(self.cell, -self.requests, -self.tokens)
+        self.void()
+
+    def keeps(self) -> bool:
+        """Whether it has anything in advance, spendable or not."""
+        return bool(self.requests or self.tokens or self.idle)
+
+    def void(self) -> None:
+        """Have nothing in advance."""
+        self.requests = self.tokens = self.idle = 0
+        self.until = 0.0
+
+    # ── asking ───────────────────────────────────────────────────────────────────────────────────
+    def tell(self, at: float, *, wants: bool, hold: float) -> Bucket:
+        """What is told and wanted in one ask; it owes nothing from here, see `lost`."""
+        if wants or at >= self.until:
+            self.give_back()
+        self.renewed = at
+        owed = [(cell, requests, tokens) for cell, (requests, tokens) in self.owed.items() if requests or tokens]
+        self.owed = {}
+        holding = max(0, int((self.until - at) * 1000))
+        want = self._wish(at, hold) if wants else (0, 0, 0)
+        return Bucket(self.name, self.limits, self.in_use + self.idle, holding, want, owed)
+
+    def _wish(self, at: float, hold: float) -> Three:
+        """Twice what goes in the time of a hold; nothing for a caller who comes less often."""
+        elapsed = at - self.since
+        if elapsed >= RATE_SECONDS:
+            self.rate = [number / elapsed for number in self.spent]
+            self.spent, self.since = [0, 0], at
+        if self.rate[REQUESTS] * hold < 1:
+            return 0, 0, 0
+        requests = min(MOST, int(self.rate[REQUESTS] * hold * 2))
+        return requests, int(self.rate[TOKENS] * hold * 2), requests
+
+    def lost(self, told: Bucket) -> None:
+        """Whether an ask was heard is unknown: tell again what counts, and let go of what would be given back."""
+        for cell, requests, tokens in told.owed:
+            self.owe(cell, max(0, requests), max(0, tokens))
+
+    def know(self, state: State, until: float) -> None:
+        """Take on what an ask brought; what it gave in advance may be spent until then."""
+        for what, limit in enumerate(self.limits):
+            self.left[what] = limit - state.used[what]
+        if any(state.extra):
+            self.requests, self.tokens, self.cell, self.until = *state.extra[:2], state.cell, until
+            self.idle += state.extra[SLOTS]
+        self.left[REQUESTS] += self.requests
+        self.left[TOKENS] += self.tokens
+
+    def idles(self, at: float) -> bool:
+        """Whether nothing would be lost with it."""
+        return not (self.in_use or self.owed) and at >= self.until and at - self.seen > 2 * WINDOW_SECONDS
+
+
+# ── what callers are told ────────────────────────────────────────────────────────────────────────
+def headers_of(shares: tuple[Share, ...], reset: tuple[bytes, bytes] = (b"1m0s", b"1m0s")) -> Headers:
+    """The tightest limit of requests and that of tokens. Reset is when nothing of the last minute counts any
+    more, which for a request that was let in just now is a minute away."""
+    found: Headers = ()
+    for what in (REQUESTS, TOKENS):
+        limited = [share for share in shares if share.limits[what] != LIMITLESS]
+        if limited:
+            share = limited[0] if len(limited) == 1 else min(limited, key=lambda one: one.left[what])
+            name = NAMES[what].encode()
+            found += (
+                (b"x-ratelimit-limit-" + name, b"%d" % share.limits[what]),
+                (b"x-ratelimit-remaining-" + name, b"%d" % max(0, share.left[what])),
+                (b"x-ratelimit-reset-" + name, reset[what]),
+            )
+    return found
+
+
+def refusal(share: Share, short: Short, state: State, tokens: int, now: int) -> Refusal:
+    """Which limit, whose, what is used of it, and when there is room again."""
+    what, limit = short.what, share.limits[short.what]
+    seconds = max(1, -(-short.wait_ms // 1000))
+    may, again = f"{share.whose} may", f"There is room again in {seconds} s."
+    if what == SLOTS:
+        said = f"{may} have {_many(limit, 'request')} running at once; {short.used:,} run now."
+        again = "Try again when one of them has ended."
+    elif what == REQUESTS:
+        said = f"{may} make {_many(limit, 'request')} a minute; {short.used:,} were made in the last 60 s."
+    else:
+        said = (
+            f"{may} use {_many(limit, 'token')} a minute; {short.used:,} are used or reserved in these 60 s, and "
+        )
+        said += f"this request asks for up to {tokens:,}."
+    resets = [_duration((last + SPAN) * 1000 - now) for last in state.last]
+    wait = ((b"retry-after", b"%d" % seconds),)
+    headers = wait + headers_of((share,), (resets[REQUESTS], resets[TOKENS]))
+    return Refusal(429, "rate_limit_exceeded", f"{said} {again}", type=NAMES[what], headers=headers)
+
+
+def too_large(share: Share, tokens: int) -> Refusal:
+    """No wait helps a request that alone is over the limit."""
+    said = (
+        f"{share.whose} may use {share.limits[TOKENS]:,} tokens a minute, and this request alone asks for up to "
+    )
+    said += f"{tokens:,}: its prompt and the longest answer it allows. Lower max_tokens or send less text."
+    return Refusal(429, "rate_limit_exceeded", said, type=NAMES[TOKENS], headers=headers_of((share,)))
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _duration(milliseconds: int) -> bytes:
+    """As OpenAI writes it, such as 1m0s, 12s."""
+    minutes, seconds = divmod(max(0, -(-milliseconds // 1000)), 60)
+    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds

@@ -29,6 +29,7 @@ from accounts import links
 from accounts.models import Invitation, ServiceAccount, User
 from accounts.roles import RIGHTS, Right, Role
 from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret
+from gateway.jobs.models import AsyncRequest
 from monitoring.live import sockets
 from tests import make
 from tests.monitoring import measured
@@ -136,6 +137,12 @@ DOORS: dict[str, Door] = {
     "monitoring:request": members(LOGS),
     "billing:cost": members(VIEW),
     "billing:project_cost": members(VIEW),
+    "jobs:list": members(VIEW),
+    "jobs:detail": members(VIEW),
+    "jobs:cancel": members(OPERATE, "post"),
+    "jobs:redeliver": members(OPERATE, "post"),
+    "jobs:secret": members(VIEW),
+    "jobs:rotate_secret": members(OPERATE, "post"),
 }
 # route of the REST API → (method, path beneath /api/v1); all take a key that manages, of the endpoint's project
 ROUTES = {
@@ -163,9 +170,16 @@ ROUTES = {
     "disable_service_account": ("post", "/service-accounts/shop/disable"),
     "enable_service_account": ("post", "/service-accounts/shop/enable"),
     "revoke_credential": ("delete", "/service-accounts/shop/credentials/{credential}"),
+    "list_async_requests": ("get", "/async-requests"),
+    "get_async_request": ("get", "/async-requests/one"),
+    "cancel_async_request": ("post", "/async-requests/one/cancel"),
+    "redeliver_async_request": ("post", "/async-requests/two/redeliver"),
+    "get_webhook_secret": ("get", "/webhook-secret"),
+    "rotate_webhook_secret": ("post", "/webhook-secret/rotate"),
 }
 CALLERS = {"issue_token": ("post", "/tokens")}  # these take a key that calls, and act for that key
-COLLECTIONS = ("/endpoints", "/service-accounts")  # every project has its own
+COLLECTIONS = ("/endpoints", "/service-accounts", "/async-requests", "/webhook-secret", "/webhook-secret/rotate")
+# of which every project has its own
 OPEN_API_PAGES = {"api:api-root", "api:openapi-json", "api:openapi-view"}
 SOCKETS = {"ws/projects/<slug:project>/": "ws/projects/alpha/"}
 SOCKETS |= {"ws/projects/<slug:project>/endpoints/<slug:endpoint>/": "ws/projects/alpha/endpoints/demo/"}
@@ -198,6 +212,11 @@ def world(settings: Any, db: None) -> World:
     values |= {"account": account, "credential": credential.pk}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
     values["record"] = measured.request(endpoint).pk
+    for request_id in ("one", "two"):
+        asked = {"project": alpha, "endpoint": endpoint, "path": "v1/completions", "request_id": request_id}
+        AsyncRequest.submit(body=b"{}", webhook="https://example.com/hook", **asked)
+    AsyncRequest.objects.get(request_id="two").cancel(by="owner")
+    values["request_id"] = "one"
     values |= {role: alpha.memberships.get(role=role) for role in ROLES if role != Role.OWNER}
     return World(people, values)
 
@@ -312,7 +331,7 @@ def test_each_route_takes_a_key_that_manages_this_project(route: str, world: Wor
             seen[kind] = _call(method, path, secret)
             transaction.set_rollback(True)
     if path in COLLECTIONS:
-        assert seen.pop("other project") in (200, 422)
+        assert seen.pop("other project") in (200, 201, 422)
     else:
         assert seen.pop("other project") == 404
     assert seen.pop("manage") in (200, 201, 202, 204, 422)

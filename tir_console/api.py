@@ -20,6 +20,7 @@ from accounts.rest import Problem
 from endpoints.api import SPEC_SCHEMA
 from endpoints.api import router as endpoints
 from endpoints.validation import Invalid
+from gateway.jobs.api import router as jobs
 from monitoring.api import router as logs
 from monitoring.passports_api import router as requests
 from tir_console.api_document import DESCRIPTION, with_spec
@@ -40,6 +41,7 @@ class Api(NinjaAPI):
 api = Api(title="TIR console", version="1", description=DESCRIPTION, urls_namespace="api", docs_url="/docs")
 api.add_router("/v1", endpoints)
 api.add_router("/v1", logs)
+api.add_router("/v1", jobs)
 api.add_router("/v1", requests)
 api.add_router("/v1", access)
 

@@ -14,6 +14,7 @@ from accounts.roles import RIGHTS, Right
 MENU = [
     ("Model Endpoints", "endpoints", "endpoints:list", Right.VIEW),
     ("Models", "models", "endpoints:models", Right.VIEW),
+    ("Async requests", "clock", "jobs:list", Right.VIEW),
     ("API keys", "keys", "accounts:keys", Right.VIEW),
     ("Service accounts", "shield", "accounts:services", Right.VIEW),
     ("Secrets", "secrets", "endpoints:secrets", Right.VIEW),

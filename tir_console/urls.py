@@ -14,6 +14,7 @@ urlpatterns = [
     path("", include("endpoints.urls")),
     path("", include("monitoring.urls")),
     path("", include("billing.urls")),
+    path("", include("gateway.jobs.urls")),
     path("api/", api.urls),
     path("admin/", admin.site.urls),
 ]

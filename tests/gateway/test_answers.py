@@ -1,9 +1,13 @@
 """What a caller gets, and what is counted for it."""
 
-import orjson
+from pathlib import Path
 
+import orjson
+import pytest
+
+from gateway.routes import Admission
 from tests.gateway.engine import Engine
-from tests.gateway.house import House
+from tests.gateway.house import House, house, until
 
 
 def events(text: str) -> list[str]:
@@ -154,3 +158,22 @@ async def test_nothing_is_held_after_answers(gateway: House) -> None:
     await gateway.ask()
     await gateway.ask(stream=True)
     assert gateway.app.gateway.balancer.in_flight == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_longer_than_the_endpoint_allows_is_cut_and_said(tmp_path: Path, stream: bool) -> None:
+    admission = Admission(max_response_bytes=2000)
+    async with Engine(words=500, pause=0.002) as engine, house(tmp_path, engine, admission=admission) as gateway:
+        answer = await gateway.ask(stream=stream)
+        if stream:
+            assert answer.status_code == 200
+            *_, last = [line for line in answer.text.split("\n\n") if line]
+            assert "response_too_large" in last
+            assert "[DONE]" not in answer.text
+        else:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "response_too_large")
+        [record] = await gateway.settled()
+        assert record.status == 502
+        await until(lambda: engine.open == 0, "the engine to be let go")
+        engine.words = 3
+        assert (await gateway.ask(stream=stream)).status_code == 200

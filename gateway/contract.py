@@ -37,7 +37,18 @@ class Limiter(Protocol):
         """The judgement, soon."""
 
 
+class Counts(Protocol):
+    """The count of limits that gateways share."""
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """See `gateway.buckets`. Raises Away; a call that is lost or cancelled may have been done."""
+
+    async def close(self) -> None: ...
+
+
 class Store(Protocol):
+    counts: Counts  # of limits
+
     async def load(self) -> RouteTable | None:
         """Routes and keys; None when nothing changed since the last load. Raises Away."""
 
@@ -58,15 +69,6 @@ class Store(Protocol):
     def listen(self) -> AsyncIterator[None]:
         """Yield once when listening begins (a ring may have been missed) and once per ring: routes or keys
         changed. Raises Away."""
-
-    async def close(self) -> None: ...
-
-
-class Counts(Protocol):
-    """The count of limits that gateways share."""
-
-    async def exchange(self, ask: Ask) -> Answer:
-        """See `gateway.buckets`. Raises Away; a call that is lost or cancelled may have been done."""
 
     async def close(self) -> None: ...
 

@@ -15,6 +15,7 @@ import orjson
 from gateway.contract import Away, Store
 from gateway.core import Gateway
 from gateway.metrics import Duty
+from gateway.quota import Limiter
 from gateway.telemetry import Telemetry
 from gateway.tick import tick
 from gateway.waking import Waker
@@ -24,6 +25,7 @@ log = logging.getLogger("gateway")
 REFRESH_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 TICK_SECONDS = 1.0
+LIMITS_SECONDS = 1.0
 STALE_SECONDS = 10.0
 LOOK_SECONDS = 0.2  # between two looks for unknown keys, however many of them come
 
@@ -73,9 +75,10 @@ class Keeper:
         self._looked = 0.0
         self.waker = Waker(store)
         gateway.look_again, gateway.wake = self.look_again, self.waker
+        gateway.limiter = self.limiter = Limiter(store.counts)
 
     def start(self) -> None:
-        loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking())
+        loops = (self._refreshing(), self._listening(), self._flushing(), self._ticking(), self._limiting())
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         self.telemetry.start()
         if self.jobs is not None:
@@ -95,6 +98,7 @@ class Keeper:
         if self.jobs is not None:
             await self.jobs.stop()
         await self.waker.stop()
+        await self.limiter.stop()
         await self.flush()
         await self.remember(self.telemetry.flush_all)
         self.telemetry.stop()
@@ -174,6 +178,7 @@ class Keeper:
         spool = self.gateway.meter.spool
         wrong = [pulse.name for pulse in (self.routes, self.flushes, self.ticks, self.memories) if pulse.problem]
         wrong += ["Spool"] if spool.problem else []
+        wrong += ["Counting limits together"] if self.limiter.problem else []
         age = self.routes.age()
         if age is not None and age > STALE_SECONDS and self.routes.name not in wrong:
             wrong.append(self.routes.name)
@@ -191,6 +196,7 @@ class Keeper:
                 "replayed": self.gateway.meter.replayed,
             },
             "valkey": self.ticks.as_json(),
+            "limits": self.limiter.health(),
             "in_flight": sum(self.gateway.balancer.in_flight.values()),
             "queued": sum(self.gateway.dispatch.queued.values()),
         }
@@ -217,6 +223,9 @@ class Keeper:
             await self.publish()
 
         await every(TICK_SECONDS, beat)
+
+    async def _limiting(self) -> None:
+        await every(LIMITS_SECONDS, self.limiter.look)
 
     async def _listening(self) -> None:
         while True:

@@ -15,9 +15,10 @@ from django.db import Error, close_old_connections, connections
 
 from endpoints.models import Endpoint
 from gateway import facts, remembered, written
-from gateway.contract import Away
+from gateway.contract import Away, Counts
 from gateway.passport import Passport
 from gateway.routes import RouteTable
+from gateway.shared import SharedCount
 from gateway.tick import CHANNEL_PREFIX, LIVES_SECONDS
 from gateway.totals import Rows
 
@@ -37,6 +38,7 @@ class DatabaseStore:
         self._valkey = redis.asyncio.Redis.from_url(
             settings.VALKEY_URL, socket_connect_timeout=VALKEY_SECONDS, socket_timeout=VALKEY_SECONDS
         )
+        self.counts: Counts = SharedCount(settings.VALKEY_URL)
 
     async def load(self) -> RouteTable | None:
         return await self._in(self._readers, self._load)

@@ -13,7 +13,7 @@ import orjson
 
 from gateway.app import App
 from gateway.client import Limits
-from gateway.contract import Away
+from gateway.contract import Away, Counts
 from gateway.ended import Ended
 from gateway.meter import Meter
 from gateway.passport import Passport
@@ -22,6 +22,7 @@ from gateway.server import Server, assemble
 from gateway.telemetry import Options
 from gateway.tls import Certificate
 from gateway.totals import Record, Rows, Total
+from tests.gateway.counting import Memory
 from tests.gateway.engine import Engine
 
 ALICE, CHARLIE, NARROW = "tir_alice000_secret", "tir_charlie0_secret", "tir_narrow00_secret"
@@ -46,6 +47,7 @@ class MemoryStore:
     ticks: list[dict[str, Any]] = field(default_factory=list)
     woken: list[int] = field(default_factory=list)
     flushes: int = 0
+    counts: Counts = field(default_factory=Memory)
     rings: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
 
     async def load(self) -> RouteTable | None:

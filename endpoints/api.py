@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 from accounts.rest import Error, ManageKey, Problem, body_of, key_of, only
 from endpoints.api_shapes import (
+    AdmissionIn,
+    AdmissionOut,
     EmergencyIn,
     EndpointOut,
     EndpointsOut,
@@ -125,6 +127,20 @@ def end_emergency(request: HttpRequest, name: str) -> EndpointOut:
     endpoint = _endpoint(request, name)
     endpoint.end_emergency(by=key_of(request))
     return _answer(endpoint)
+
+
+@router.get("/endpoints/{name}/admission", response={200: AdmissionOut} | PROBLEMS)
+def get_admission(request: HttpRequest, name: str) -> AdmissionOut:
+    """The endpoint's traffic rules: limits of all its callers together, its queue, browser origins."""
+    return AdmissionOut.from_orm(_endpoint(request, name).rules)
+
+
+@router.patch("/endpoints/{name}/admission", response={200: AdmissionOut} | PROBLEMS)
+def update_admission(request: HttpRequest, name: str, body: AdmissionIn) -> AdmissionOut:
+    """Change traffic rules within seconds and without a deployment; what is left out stays as it is."""
+    endpoint = _endpoint(request, name)
+    endpoint.update_admission(by=key_of(request), **body.dict(exclude_unset=True))
+    return AdmissionOut.from_orm(endpoint.rules)
 
 
 @router.post("/endpoints/{name}/stop", response={200: EndpointOut} | PROBLEMS)

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 from ninja import Schema
-from pydantic import ConfigDict, Field, StrictInt
+from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
 from endpoints.models import Deployment, Endpoint, Phase
 from endpoints.models.deployment import InstanceState
@@ -106,6 +106,33 @@ class EventOut(Schema):
 class EventsOut(Schema):
     items: list[EventOut]
     next_cursor: int | None
+
+
+class AdmissionOut(Schema):
+    """The traffic rules; null is no limit."""
+
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+    queue_limit: int
+    queue_seconds: int
+    wake_seconds: int
+    origins: list[str]
+    max_response_mb: int | None
+
+
+class AdmissionIn(Schema):
+    """Ranges are the verb's to judge; null takes a limit away."""
+
+    model_config = ConfigDict(extra="forbid")
+    requests_per_minute: StrictInt | None = None
+    tokens_per_minute: StrictInt | None = None
+    concurrent_requests: StrictInt | None = None
+    queue_limit: StrictInt | None = None
+    queue_seconds: StrictInt | None = None
+    wake_seconds: StrictInt | None = None
+    origins: list[StrictStr] = []
+    max_response_mb: StrictInt | None = None
 
 
 class ScaleIn(Schema):

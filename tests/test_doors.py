@@ -152,6 +152,8 @@ ROUTES = {
     "delete_endpoint": ("delete", "/endpoints/demo"),
     "scale_endpoint": ("post", "/endpoints/demo/scale"),
     "update_scaling": ("patch", "/endpoints/demo/scaling"),
+    "get_admission": ("get", "/endpoints/demo/admission"),
+    "update_admission": ("patch", "/endpoints/demo/admission"),
     "emergency_scale": ("post", "/endpoints/demo/emergency-scale"),
     "end_emergency": ("delete", "/endpoints/demo/emergency-scale"),
     "stop_endpoint": ("post", "/endpoints/demo/stop"),

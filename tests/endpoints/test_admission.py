@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from django.test import Client
 
+from accounts.models import ApiKey
 from accounts.refused import Refused
 from endpoints.models import Admission, Endpoint
 from gateway import facts
@@ -103,3 +106,46 @@ def test_the_rules_of_a_deleted_endpoint_stay(endpoint: Endpoint) -> None:
     endpoint.delete_endpoint(by=None)
     with pytest.raises(Refused, match="being deleted"):
         endpoint.update_admission(by=None, queue_limit=3)
+
+
+# ── REST ─────────────────────────────────────────────────────────────────────────────────────────
+def call(endpoint: Endpoint, body: Any = None) -> Any:
+    _, secret = ApiKey.issue(endpoint.project, name="ci", scopes=["manage"], by=make.user("alice"))
+    url, headers = f"/api/v1/endpoints/{endpoint.name}/admission", {"Authorization": f"Bearer {secret}"}
+    if body is None:
+        return Client().get(url, headers=headers)
+    return Client().patch(url, json.dumps(body), content_type="application/json", headers=headers)
+
+
+def test_a_program_reads_and_changes_them(endpoint: Endpoint) -> None:
+    rules: dict[str, Any] = {
+        "requests_per_minute": None, "tokens_per_minute": None, "concurrent_requests": None, "queue_limit": 100,
+        "queue_seconds": 30, "wake_seconds": 300, "origins": [], "max_response_mb": None,
+    }  # fmt: skip
+    assert call(endpoint).json() == rules
+    rules |= {"requests_per_minute": 60, "origins": ["https://app.example"]}
+    assert call(endpoint, {"requests_per_minute": 60, "origins": ["https://APP.example"]}).json() == rules
+    assert call(endpoint, {"queue_seconds": 5}).json() == rules | {"queue_seconds": 5}
+    assert call(endpoint, {"requests_per_minute": None}).json()["requests_per_minute"] is None
+    event = endpoint.events.first()
+    assert event
+    assert (event.kind, event.who) == ("endpoint.admission_updated", "key ci")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"queue_limit": 10_001}, "queue_limit"),
+        ({"queue_limit": None}, "queue_limit"),
+        ({"requests_per_minute": "60"}, "requests_per_minute"),
+        ({"requests_per_minute": True}, "requests_per_minute"),
+        ({"origins": ["*"]}, "origins"),
+        ({"origins": "https://app.example"}, "origins"),
+        ({"rpm": 60}, "rpm"),
+    ],
+)
+def test_what_a_program_gets_wrong_is_told_at_its_field(endpoint: Endpoint, body: Any, field: str) -> None:
+    answer = call(endpoint, body)
+    assert answer.status_code == 422
+    assert [name.partition(".")[0] for name in answer.json()["error"]["fields"]] == [field]
+    assert not Admission.objects.exists()

@@ -112,7 +112,8 @@ def _spread(seconds: float) -> float:
 def _code(body: bytes) -> str:
     found = _parsed(body) or {}
     error = found.get("error")
-    return str(error.get("code") or error.get("type") or "") if isinstance(error, dict) else ""
+    words = [error.get("code"), error.get("type")] if isinstance(error, dict) else []  # engines put numbers there
+    return next((word for word in words if isinstance(word, str)), "")
 
 
 def _parsed(body: bytes) -> dict[str, Any] | None:

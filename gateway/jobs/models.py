@@ -178,7 +178,7 @@ class AsyncRequest(models.Model):
 
         True if this call was the one that did.
         """
-        ending = ended(State.CANCELLED, status=None, code="cancelled")
+        ending = ended(State.CANCELLED, status=None)
         rows = AsyncRequest.objects.filter(pk=self.pk, state__in=OPEN)
         won = bool(rows.update(**ending, **telling(), cancelled_by=by[:160]))
         self.refresh_from_db()

@@ -70,3 +70,6 @@ def test_a_refusal_is_the_end_in_the_words_it_came_in(status: int) -> None:
     assert isinstance(end, End)
     assert (end.state, end.status, end.code) == ("failed", status, "context_length_exceeded")
     assert orjson.loads(end.answer) == error("context_length_exceeded")
+    numbered = judged(status, {"error": {"message": "no", "type": "invalid_request_error", "code": status}})
+    assert isinstance(numbered, End)
+    assert numbered.code == "invalid_request_error", "a number is no word"

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from endpoints import acts, model_views, playground, scaling_views, secret_views, views
+from endpoints import acts, admission_views, model_views, playground, scaling_views, secret_views, views
 
 app_name = "endpoints"
 urlpatterns = [
@@ -9,6 +9,7 @@ urlpatterns = [
     path("projects/<slug:project>/endpoints/<slug:name>/try-token/", playground.try_token, name="try_token"),
     path("projects/<slug:project>/endpoints/<slug:name>/", views.detail, name="detail"),
     path("projects/<slug:project>/endpoints/<slug:name>/scaling/", scaling_views.policy, name="scaling"),
+    path("projects/<slug:project>/endpoints/<slug:name>/admission/", admission_views.rules, name="admission"),
     *(
         path(f"projects/<slug:project>/endpoints/<slug:name>/{verb}/", views.act, {"verb": verb}, name=verb)
         for verb in acts.VERBS

@@ -17,13 +17,13 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.models import Project
 from accounts.roles import Right
-from endpoints import acts, pages, scaling_pages
+from endpoints import acts, admission_form, pages, scaling_pages
 from endpoints.models import Endpoint
 from endpoints.models.deployment import DeploymentState
 from endpoints.status import Desired, Status
 
 PER_PAGE = 50
-TABS = ("overview", "metrics", "logs", "requests", "scaling", "events", "revisions")
+TABS = ("overview", "metrics", "logs", "requests", "scaling", "traffic", "events", "revisions")
 PARTS = {"problems", "status", "timeline", "instances", "events", "actions", "scale", "tryit", "emergency_cost"}
 
 
@@ -67,6 +67,8 @@ def detail(request: HttpRequest, project: str, name: str) -> HttpResponse:
     context = context_of(request, endpoint, tab if tab in TABS else "overview")
     if tab == "scaling" or part in scaling_pages.PARTS:
         context |= scaling_pages.context_of(endpoint, context["now"])
+    if tab == "traffic":
+        context |= admission_form.context_of(endpoint)
     template = "endpoints/scaling.html" if part in scaling_pages.PARTS else "endpoints/detail.html"
     whole = part not in PARTS | scaling_pages.PARTS
     return render(request, template if whole else f"{template}#{part}", context)

@@ -113,6 +113,7 @@ DOORS: dict[str, Door] = {
     "endpoints:try_token": members(OPERATE, "post"),
     "endpoints:detail": members(VIEW),
     "endpoints:scaling": members(OPERATE, "post"),
+    "endpoints:admission": members(OPERATE, "post"),
     "endpoints:scale": members(OPERATE, "post"),
     "endpoints:emergency": members(OPERATE, "post"),
     "endpoints:end-emergency": members(OPERATE, "post"),

@@ -29,7 +29,7 @@ def _whole(name: str, label: str, unit: str, hint: str) -> forms.IntegerField:
             "min_value": f"{label} must be at least {low:,} {unit}{otherwise}; you gave %(show_value)s.",
             "max_value": f"{label} must be at most {high:,} {unit}; you gave %(show_value)s.",
         },
-        help_text=f"{hint} {low:,}–{high:,}{', empty for no limit' if optional else ''}.",
+        help_text=f"{hint} {low:,} to {high:,}{', empty for no limit' if optional else ''}.",
         widget=forms.NumberInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
     )
 

@@ -120,8 +120,8 @@ class Stream:
     def take(self, data: bytes, last: bool) -> None:
         exchange, events = self.exchange, self.events
         if self.most is None and not last and events.passes(data):
-            exchange.start_stream()
-            if exchange.ttft_us is None:
+            if exchange.ttft_us is None or not exchange.client.started:
+                exchange.start_stream()
                 exchange.first_token()
             exchange.send(data)
             return

@@ -164,14 +164,16 @@ class Call:
         self._mute = mute
         self._head = b"".join(parts)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
         if data and not self._mute:
             frame = b"%b%x\r\n%b\r\n" % (self._head, len(data), data) if self._chunked else self._head + data
         else:
             frame = self._head
         self._head = b""
-        if frame:
-            self.line.write(frame)
+        line = self.line
+        if frame and not line.closed and line.transport is not None:
+            line.transport.write(frame)
+        return line.full
 
     def end(self, data: bytes = b"") -> None:
         self.ended = True

@@ -64,8 +64,8 @@ class Client(Protocol):
     def start(self, status: int, headers: Headers) -> None:
         """Status and headers of one that comes in parts."""
 
-    def send(self, data: bytes) -> None:
-        """A part of the body, now."""
+    def send(self, data: bytes) -> bool:
+        """A part of the body, now. Whether the caller is full."""
 
     def end(self, data: bytes = b"") -> None:
         """The last part of the body."""

@@ -213,8 +213,7 @@ class Exchange:
     def send(self, data: bytes) -> None:
         """A part of the answer; the instance waits while the caller takes no more."""
         self.bytes_out += len(data)
-        self.client.send(data)
-        if self.client.full and self.connection is not None:
+        if self.client.send(data) and self.connection is not None:
             self.connection.pause()
 
     def start(self, headers: Headers) -> None:

@@ -59,7 +59,11 @@ class EventFilter:
             and self.error is None
         )
         if plain:
-            self._leave_unread(data)
+            self.events += 1
+            self._unread.append(data)
+            self._unread_bytes += len(data)
+            if self._unread_bytes > UNREAD_BYTES:
+                self._chars = self.chars
         return plain
 
     def feed(self, data: bytes) -> bytes:
@@ -94,7 +98,9 @@ class EventFilter:
             self.done = True
             return raw
         if data.startswith(b"{") and b'"usage"' not in data and b'"error"' not in data:
-            self._leave_unread(raw)
+            self.events += 1
+            self._unread.append(raw)  # only its text is of interest, and only where no usage comes
+            self._unread_bytes += len(raw)
             return raw
         try:
             chunk: Any = orjson.loads(data)
@@ -122,14 +128,6 @@ class EventFilter:
             return b""
         del chunk["usage"]
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-    def _leave_unread(self, raw: bytes) -> None:
-        """Only its text is of interest, and only where no usage comes."""
-        self.events += 1
-        self._unread.append(raw)
-        self._unread_bytes += len(raw)
-        if self._unread_bytes > UNREAD_BYTES:
-            self._chars = self.chars
 
     def _count(self, raw: bytes) -> None:
         try:

@@ -125,18 +125,25 @@ class Connection(asyncio.Protocol):
         if not self._expecting:
             self.close()  # an answer to nothing: this connection's order is lost
             return
-        if self.parser is None:
+        parser = self.parser
+        if parser is None:
             head, start, length = self.pool.heads.find(data)
             if head is not None and len(data) - start == length:
                 self._take_whole(head, data[start:])
                 return
-            self._begin_parsing(data)
-        if self._parse(data):
-            asker = self.asker
-            if asker is not None:
-                asker.came()
-            if self.leaving and self.complete:
-                self.pool.left(self)
+            parser = self._begin_parsing(data)
+        self._unbodied += len(data)
+        try:
+            parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._give_up()
+            return
+        if self._unbodied > HEADER_LIMIT and not self.complete:
+            self._give_up()
+        elif self.asker is not None:
+            self.asker.came()
+        elif self.leaving and self.complete:
+            self.pool.left(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         head, asked = self.head, self.asker is not None and not self.closed
@@ -179,28 +186,13 @@ class Connection(asyncio.Protocol):
         return self.transport is not None and self.transport.get_write_buffer_size() == 0
 
     # ── for the parser ───────────────────────────────────────────────────────────────────────────
-    def _begin_parsing(self, data: bytes) -> None:
-        self.parser = httptools.HttpResponseParser(self)
+    def _begin_parsing(self, data: bytes) -> httptools.HttpResponseParser:
+        self.parser = parser = httptools.HttpResponseParser(self)
         self._raw = data
         self._headers: dict[bytes, bytes] = {}
         self._header_bytes = 0
         self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
-
-    def _parse(self, data: bytes) -> bool:
-        """Read on; False where what came is no answer, and the connection is closed."""
-        parser = self.parser
-        if parser is None:
-            return False
-        self._unbodied += len(data)
-        try:
-            parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._give_up()
-            return False
-        if self._unbodied > HEADER_LIMIT and not self.complete:
-            self._give_up()
-            return False
-        return True
+        return parser
 
     def _give_up(self) -> None:
         """What is no answer ends the connection; what came before it still counts."""

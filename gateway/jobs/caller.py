@@ -50,13 +50,14 @@ class Caller:
         self.started, self._status = True, status
         self._headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes) -> bool:
         self._size += len(data)
         if self._size <= ANSWER_BYTES:
             self._parts.append(data)
         elif not self.too_large:
             self.too_large = True
             asyncio.get_running_loop().call_soon(self.hang_up)  # not while whoever sends is still at it
+        return False
 
     def end(self, data: bytes = b"") -> None:
         self.send(data)

@@ -36,6 +36,11 @@ class Engine:
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
 
+    @property
+    def connected(self) -> int:
+        """Connections that it has not let go of."""
+        return len(self._tasks)
+
     async def stop(self) -> None:
         """Stop listening and cut every connection, as a killed process does."""
         if self._server is not None:

@@ -93,7 +93,7 @@ async def test_a_pooled_socket_that_was_closed_meanwhile_is_not_used(tmp_path: P
     async with scripted(tmp_path, body, stays=False) as (gateway, engine):
         for number in range(1, 6):
             assert (await once(gateway, asked(body=HELLO))).status == 200
-            await until(lambda: engine.open == 0, "the engine to have hung up")
+            await until(lambda: engine.connected == 0, "the engine to have hung up")
             assert (engine.connections, len(engine.seen)) == (number, number)
 
 

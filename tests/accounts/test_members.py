@@ -67,6 +67,14 @@ def test_only_an_owner_makes_changes_or_removes_an_owner() -> None:
         assert told.value.code == "owners_only"
 
 
+def test_nobody_is_offered_another_role_for_themselves() -> None:
+    project = make.project()
+    alice, bob = make.user("alice"), make.member(project, "bob", Role.VIEWER)
+    page = as_(alice).get("/projects/alpha/members/").content.decode()
+    assert f'id="role-{place(project, bob).pk}"' in page
+    assert f'id="role-{place(project, alice).pk}"' not in page
+
+
 def test_the_last_owner_can_neither_leave_nor_be_demoted() -> None:
     project = make.project()
     alice = make.user("alice")

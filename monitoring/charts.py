@@ -19,15 +19,27 @@ from monitoring.window import Window
 Json = dict[str, Any]
 Points = Mapping[datetime, float | None]
 LEAST_SECONDS = 5  # of a running bucket before it has a rate
+NO_REQUESTS = "No requests in this period."
+NOT_MEASURED = "Nothing was measured in this period."
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure and the number that stands beside its title; `absent` is said instead of both."""
+    """A figure and the number that stands beside its title; `absent` is said instead of both.
+
+    `empty` is said instead of the plot for as long as no number is in it, or none but 0 where `from_zero`.
+    """
 
     figure: Json
     value: float | None = None
     absent: str = ""
+    empty: str = ""
+    from_zero: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        numbers = [y for one in self.figure["data"] for y in one["y"] if y is not None]
+        return not any(numbers) if self.from_zero else not numbers
 
 
 def finite(value: float | None) -> float | None:
@@ -71,7 +83,7 @@ def requests(totals: Mapping[datetime, Total], window: Window, *, since: datetim
     for name, column, tone in kinds:
         values = [_rate(totals.get(m), column, m, step, window.at, since) for m in moments]
         traces.append(trace(name, moments, values, {"tone": tone}, stackgroup="answers"))
-    return Chart(figure(traces, window))
+    return Chart(figure(traces, window), empty=NO_REQUESTS, from_zero=True)
 
 
 def _rate(
@@ -93,7 +105,7 @@ def latency(totals: Mapping[datetime, Total], window: Window) -> Chart:
     for series, q in enumerate((50, 95, 99), start=1):
         values = [totals[m].latency_ms(q / 100) if m in totals else None for m in moments]
         traces.append(trace(f"p{q}", moments, values, {"series": series}, customdata=counts))
-    return Chart(figure(traces, window))
+    return Chart(figure(traces, window), empty=NO_REQUESTS)
 
 
 def usage(mean: Points, highest: Points, window: Window, *, absent: str = "") -> Chart:
@@ -103,7 +115,7 @@ def usage(mean: Points, highest: Points, window: Window, *, absent: str = "") ->
         trace(name, moments, [points.get(m) for m in moments], {"series": series})
         for series, (name, points) in enumerate((("Mean", mean), ("Highest", highest)), start=1)
     ]
-    return Chart(figure(traces, window, ticksuffix=" %"), absent=absent)
+    return Chart(figure(traces, window, ticksuffix=" %"), absent=absent, empty=NOT_MEASURED)
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
@@ -63,7 +62,7 @@ def _drawn(endpoint: Endpoint, card: Card, window: Window) -> dict[str, Any]:
     chart = card.load(endpoint, window)
     kwargs = {"project": endpoint.project.slug, "name": endpoint.name, "chart": card.id}
     csv_url = f"{reverse('monitoring:chart-csv', kwargs=kwargs)}?range={window.range.name}"
-    return {"card": card, "figure": chart.figure, "absent": chart.absent, "csv_url": csv_url}
+    return {"card": card, "chart": chart, "csv_url": csv_url}
 
 
 @require_GET
@@ -158,14 +157,14 @@ def _label(instance: Instance) -> str:
 
 
 @require_GET
-def log_download(request: HttpRequest, project: str, name: str) -> StreamingHttpResponse:
-    """One instance's whole log as a text file, sent as it is read."""
+def log_download(request: HttpRequest, project: str, name: str) -> HttpResponse:
+    """One instance's whole log as a text file, in one piece: retention bounds it, and its size is known."""
     endpoint = _readable(request, project, name)
     chosen = _chosen(endpoint, list(logs.instances_of(endpoint)[:1]), request.GET.get("instance", ""))
     if chosen is None:
         raise Http404("No instance has written anything yet.")
-    text: Iterator[str] = logs.as_text(chosen, request.GET.get("q", "")[:200])
-    answer = StreamingHttpResponse(text, content_type="text/plain; charset=utf-8")
+    text = logs.as_text(chosen, request.GET.get("q", "")[:200])
+    answer = HttpResponse(text, content_type="text/plain; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{chosen.name}.log"'
     return answer
 

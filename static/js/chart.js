@@ -163,9 +163,19 @@ function extend(chart, { x, y }) {
       trace.y.shift();
     }
   });
+  blank(chart);
   if (!chart.zoomed && chart.layout.xaxis?.range) chart.layout.xaxis.range = [here(since), here(x)];
   if (chart.drawn && chart.visible && !document.hidden) draw(chart);
   if (chart.card.querySelector("details[open]")) table(chart);
+}
+
+// Nothing to draw is said in words; with the first number the plot comes into sight, and is drawn.
+function blank({ card, plot, data }) {
+  const words = card.querySelector("[data-empty]");
+  if (!words) return;
+  const nothing = (value) => value === null || (value === 0 && words.dataset.empty === "0");
+  plot.hidden = data.every((trace) => trace.y.every(nothing));
+  words.hidden = !plot.hidden;
 }
 
 document.addEventListener("theme", () => {

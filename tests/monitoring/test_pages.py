@@ -85,6 +85,19 @@ def test_an_idle_endpoint_says_no_requests_and_why_there_is_no_gpu_number(endpoi
     assert "nan" not in page.lower().replace("instan", "")
 
 
+def test_a_chart_with_nothing_in_it_says_so_instead_of_drawing_an_axis(endpoint: Endpoint) -> None:
+    alice = as_(make.user("alice"))
+    page = alice.get(url("charts", endpoint)).content.decode()
+    assert page.count("No requests in this period.</p>") == 2
+    assert page.count('data-plot hidden role="img"') == 4  # CPU and memory too
+    now = timezone.now().replace(second=0, microsecond=0)
+    Endpoint.objects.filter(pk=endpoint.pk).update(created_at=now - timedelta(hours=1))
+    measured.traffic(endpoint, now - timedelta(minutes=2), 100)
+    page = alice.get(url("charts", endpoint), {"only": "requests,latency"}).content.decode()
+    assert page.count("hidden><p>No requests in this period.") == 2
+    assert "data-plot hidden" not in page
+
+
 def test_a_stopped_endpoint_wants_no_instances(endpoint: Endpoint) -> None:
     alice = make.user("alice")
     assert "1 wanted" in as_(alice).get(url("kpis", endpoint)).content.decode()
@@ -167,11 +180,14 @@ def test_lost_lines_are_marked_wherever_the_log_is_read(endpoint: Endpoint) -> N
 
 def test_a_download_holds_every_line_and_has_a_name(endpoint: Endpoint) -> None:
     instance = endpoint.instances.get()
-    measured.lines(instance, 2500)
+    measured.lines(instance, 2500, text="größer ≠ länger", gaps=[7])
     answer = as_(make.user("alice")).get(url("log-download", endpoint))
-    text = b"".join(answer).decode()
-    assert text.count("\n") == 2500
+    sent = answer.content
+    assert sent.decode().count("\n") == 2501
     assert f'filename="{instance.name}.log"' in answer["Content-Disposition"]
+    assert answer["Content-Length"] == str(len(sent))
+    none = as_(make.user("alice")).get(url("log-download", endpoint), {"q": "nowhere"})
+    assert (none["Content-Length"], none.content) == ("0", b"")
 
 
 def test_the_log_of_an_ended_instance_stays_readable(endpoint: Endpoint) -> None:

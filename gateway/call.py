@@ -116,7 +116,7 @@ class Call:
         return None
 
     def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
-        if self.extra or headers or not self.keep or not self.complete or not self.request.plain:
+        if not (self.keep and self.complete and self.request.plain):
             self.start(status, ((b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers))
             self.end(body)
             return
@@ -124,12 +124,16 @@ class Call:
         server = self.line.server
         if server.draining:
             self.keep = False
+        more = b""
+        if headers or self.extra:
+            more = b"".join([b"%b: %b\r\n" % header for header in (*headers, *self.extra)])
         self.line.write(
-            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%bx-request-id: %b\r\n\r\n%b"
+            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
                 FIRST_LINES.get(status) or _first_line(status),
                 kind,
                 len(body),
+                more,
                 b"" if self.keep else b"connection: close\r\n",
                 server.date,
                 self.request_id,

@@ -40,6 +40,12 @@ class Quotas:
     concurrent_requests: int | None = None
 
 
+def least_tokens(*quotas: Quotas | None) -> int | None:
+    """The tightest limit of tokens among these; None where none has one."""
+    limits = [one.tokens_per_minute for one in quotas if one is not None and one.tokens_per_minute is not None]
+    return min(limits) if limits else None
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """How an endpoint lets requests in: its quotas, and how many wait for how many seconds.

@@ -48,10 +48,15 @@ def prompt_chars(request: dict[str, Any]) -> int:
     return sum(len(text) for part in parts for text in texts(part))
 
 
-def wished_tokens(request: dict[str, Any]) -> int:
-    """Tokens that a request may come to, before anybody counted: its prompt, and the most it lets be generated."""
+def prompt_tokens(request: dict[str, Any]) -> int:
+    """The same in tokens, estimated."""
+    return -(-prompt_chars(request) // CHARS_PER_TOKEN)
+
+
+def most_generated(request: dict[str, Any]) -> int:
+    """How many tokens a request lets be generated at most; 0 where it doesn't say."""
     most = request.get("max_completion_tokens") or request.get("max_tokens") or request.get("max_output_tokens")
-    return -(-prompt_chars(request) // CHARS_PER_TOKEN) + (most if is_count(most) else 0)
+    return most if is_count(most) else 0
 
 
 def texts(value: Any) -> Iterator[str]:

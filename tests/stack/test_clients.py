@@ -1,4 +1,4 @@
-"""OpenAI's own clients, unmodified, and curl, against an endpoint of the whole console."""
+"""OpenAI's own clients and LangChain's, unmodified, and curl, against an endpoint of the whole console."""
 
 import json
 import os
@@ -12,10 +12,14 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from endpoints.models import Endpoint, Region
 from endpoints.pages import snippets
+from endpoints.runtimes.process import ProcessRuntime
 from tests.stack.whole import Stack
 from tests.wait import until
 
@@ -24,6 +28,7 @@ pytestmark = pytest.mark.model
 NODE = Path(__file__).parent.parent / "node"
 NAME = "clients"
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say hello"}]
+LONG = 1500  # tokens: many times what is made while a hang-up is noticed
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +95,58 @@ def test_the_models_are_the_endpoint_itself(client: openai.OpenAI) -> None:
     assert NAME in [model.id for model in client.models.list()]
 
 
+@pytest.fixture
+def langchain(served: Stack) -> ChatOpenAI:
+    return ChatOpenAI(
+        model=NAME,
+        base_url=f"{served.gateway_url}/e/{NAME}/v1",
+        api_key=SecretStr(served.key("inference")),
+        max_completion_tokens=8,
+        max_retries=0,
+        stream_usage=True,
+    )
+
+
+def test_langchain_invokes(langchain: ChatOpenAI) -> None:
+    answer = langchain.invoke("Say hello")
+    assert answer.text
+    assert answer.usage_metadata
+    assert 0 < answer.usage_metadata["output_tokens"] <= 8
+
+
+def test_langchain_streams(langchain: ChatOpenAI) -> None:
+    chunks = list(langchain.stream("Say hello"))
+    assert len([chunk for chunk in chunks if chunk.text]) > 1
+    [usage] = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
+    assert 0 < usage["output_tokens"] <= 8
+
+
+# ── who leaves ───────────────────────────────────────────────────────────────────────────────────
+def engine_says(stack: Stack) -> dict[str, float]:
+    """The metrics of the endpoint's one engine, by its own word."""
+    [engine] = [one for one in ProcessRuntime(stack.house.data).observe().values() if one.address]
+    text = httpx.get(f"{engine.address}/metrics", trust_env=False, timeout=30).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {sample.name.removeprefix("llamacpp:"): sample.value for sample in samples}
+
+
+def test_a_caller_that_hangs_up_frees_the_engines_slot(served: Stack) -> None:
+    before = engine_says(served)
+    assert before["requests_processing"] == 0
+    wish = {"messages": ASK, "stream": True, "max_tokens": LONG, "ignore_eos": True}
+    url, bearer = f"{served.gateway_url}/e/{NAME}/v1/chat/completions", f"Bearer {served.key('inference')}"
+    with (
+        httpx.Client(trust_env=False, timeout=60) as caller,
+        caller.stream("POST", url, json=wish, headers={"Authorization": bearer}) as answer,
+    ):
+        parts = answer.iter_bytes()  # whose end would be a hang-up
+        assert next(parts).startswith(b"data: ")
+        until(lambda: engine_says(served)["requests_processing"] == 1, what="the engine to work on it")
+    until(lambda: engine_says(served)["requests_processing"] == 0, what="the engine to let go of it")
+    worked = engine_says(served)["n_decode_total"] - before["n_decode_total"]
+    assert 0 < worked < LONG / 3, "it stopped because nobody listened, not because it was done"
+
+
 # ── what it refuses ──────────────────────────────────────────────────────────────────────────────
 def test_a_wrong_key(served: Stack) -> None:
     with client_of(served, key="tir_wrong") as client, pytest.raises(openai.AuthenticationError):
@@ -153,6 +210,32 @@ def said(stack: Stack, *command: str, cwd: Path | None = None, **variables: str)
 
 def test_the_pages_curl_works_as_it_stands(served: Stack) -> None:
     assert json.loads(said(served, "bash", "-c", snippet(served, "curl")))["choices"]
+
+
+def curl(stack: Stack, *options: str, **wish: Any) -> tuple[list[str], str]:
+    """What curl of HTTP/1.0 gets: the lines of the head, and a body that ends with its connection."""
+    body, bearer = json.dumps({"messages": ASK, "max_tokens": 8, **wish}), f"Authorization: Bearer {stack.key()}"
+    url = f"{stack.gateway_url}/e/{NAME}/v1/chat/completions"
+    given = ("-sS", "--fail-with-body", "--http1.0", "--noproxy", "*", "-D", "-", "-H", bearer, "--json", body)
+    head, _, got = said(stack, "curl", *given, *options, url).replace("\r\n", "\n").partition("\n\n")
+    return head.lower().split("\n"), got
+
+
+def test_a_client_of_http_1_0_gets_its_json(served: Stack) -> None:
+    head, body = curl(served)
+    assert json.loads(body)["choices"]
+    assert f"content-length: {len(body.encode())}" in head
+    assert "connection: close" in head
+
+
+def test_a_client_of_http_1_0_gets_its_stream_whole_until_the_close(served: Stack) -> None:
+    head, body = curl(served, "--no-buffer", stream=True)
+    assert not [line for line in head if line.startswith(("transfer-encoding:", "content-length:"))]
+    assert "connection: close" in head
+    events = body.removesuffix("\n\n").split("\n\n")
+    assert len(events) > 2
+    assert all(json.loads(event.removeprefix("data: "))["choices"] for event in events[:-1])
+    assert events[-1] == "data: [DONE]"
 
 
 def test_the_pages_python_works_as_it_stands(served: Stack) -> None:

@@ -127,16 +127,18 @@ class Count:
 
     cells: tuple[dict[int, int], dict[int, int]] = field(default_factory=lambda: ({}, {}))
     holders: dict[str, Holder] = field(default_factory=dict)
+    newest: int = 0  # cell
 
     def add(self, what: int, cell: int, number: int) -> None:
         cells = self.cells[what]
         cells[cell] = max(0, cells.get(cell, 0) + number)
+        self.newest = max(self.newest, cell)
+        if len(cells) > 2 * SPAN:
+            _drop(cells, self.newest - SPAN - 2)  # the newest may be a moment ahead
 
     def sweep(self, now: int) -> None:
-        oldest = now // 1000 - SPAN
         for cells in self.cells:
-            for cell in [cell for cell in cells if cell <= oldest]:
-                del cells[cell]
+            _drop(cells, now // 1000 - SPAN)
         for gateway in [name for name, holder in self.holders.items() if holder.lease <= now]:
             del self.holders[gateway]
 
@@ -157,6 +159,12 @@ class Count:
             if over <= 0:
                 return (cell + SPAN) * 1000 - now
         return SPAN * 1000
+
+
+def _drop(cells: dict[int, int], oldest: int) -> None:
+    """What is as old as that counts no more."""
+    for cell in [cell for cell in cells if cell <= oldest]:
+        del cells[cell]
 
 
 class Buckets:
@@ -188,10 +196,10 @@ class Buckets:
             count.add(TOKENS, cell, tokens)
 
     def sweep(self, now: int) -> None:
-        """Let go of what is over."""
+        """Let go of buckets that are over, at no more than a look each."""
+        oldest = now // 1000 - SPAN
         for name, count in list(self.counts.items()):
-            count.sweep(now)
-            if not (count.holders or any(count.cells)):
+            if count.newest <= oldest and all(holder.lease <= now for holder in count.holders.values()):
                 del self.counts[name]
 
     def _told(self, told: Bucket, ask: Ask, now: int) -> Count:

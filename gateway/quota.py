@@ -184,7 +184,7 @@ class Limiter:
     def _alone(self, shares: tuple[Share, ...], tokens: int) -> Taken | Refusal:
         """The judgement of this gateway's own count."""
         now = self._now_ms()
-        told = [Bucket(share.name, share.limits, share.in_use) for share in shares]
+        told = [Bucket(share.name, share.limits, share.held()) for share in shares]
         items = (Item(tokens, tuple(range(len(told)))),)
         answer = self.local.exchange(Ask(self.name, "", "local", int(self.lease * 1000), 0, told, items), now)
         for share, state in zip(shares, answer.states, strict=True):
@@ -381,7 +381,7 @@ class Limiter:
         for key, share in list(self.shares.items()):
             if share.idles(at) and share not in self.dirty:
                 del self.shares[key]
-            elif share.in_use and at - share.renewed > self.lease / 3:
+            elif share.held() and at - share.renewed > self.lease / 3:
                 self.dirty[share] = None
         if self.problem:
             await self._return()
@@ -410,6 +410,7 @@ class Limiter:
             share.in_use = 0
         self.dirty = dict.fromkeys(self.shares.values())
         await self._run()
+        self.problem = self.problem or "The gateway has ended."
         await self.counts.close()
 
     def health(self) -> dict[str, Any]:

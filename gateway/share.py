@@ -79,17 +79,16 @@ class Share:
         self.let_in(tokens)
 
     def let_in(self, tokens: int) -> None:
-        """Note that a request runs."""
-        if self.limits[SLOTS] >= 0:
-            self.in_use += 1
+        """Note that a request runs, limited or not: a limit that comes meanwhile counts it."""
+        self.in_use += 1
         self.spent[REQUESTS] += 1
         self.spent[TOKENS] += tokens
 
     def release(self, at: float) -> bool:
         """A request ended; True when others should know that its slot is free."""
+        self.in_use -= 1
         if self.limits[SLOTS] < 0:
             return False
-        self.in_use -= 1
         if at < self.until:
             self.idle += 1
             return False
@@ -130,7 +129,11 @@ class Share:
         self.owed = {}
         holding = max(0, int((self.until - at) * 1000))
         want = self._wish(at, hold) if wants else (0, 0, 0)
-        return Bucket(self.name, self.limits, self.in_use + self.idle, holding, want, owed)
+        return Bucket(self.name, self.limits, self.held(), holding, want, owed)
+
+    def held(self) -> int:
+        """Slots that are this gateway's."""
+        return 0 if self.limits[SLOTS] == LIMITLESS else self.in_use + self.idle
 
     def _wish(self, at: float, hold: float) -> Three:
         """Twice what goes in the time of a hold; nothing for a caller who comes less often."""

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -107,7 +108,7 @@ async def test_a_request_that_never_fits_is_not_told_to_wait() -> None:
     assert isinstance(refused, Refusal)
     assert "retry-after" not in headers(refused)
     assert "Lower max_tokens" in refused.message
-    where = Route(1, "tiny", "local", project_id=1, revision_id=1, context_length=64)
+    where = replace(route(), context_length=64)
     assert one.take_now(key(tokens_per_minute=100), where, 10**9) is None  # no more than the context holds
 
 
@@ -189,9 +190,33 @@ async def test_other_limits_hold_from_the_next_request_on() -> None:
     one, who, where = limiter(Memory()), key(), route(requests_per_minute=2)
     async with looked_after(one):
         assert await rush(one, who, where, then=nothing) == 2
-        admission = Admission(quotas=Quotas(requests_per_minute=5))
-        more = Route(where.endpoint_id, "tiny", "local", project_id=1, revision_id=1, admission=admission)
+        more = replace(where, admission=Admission(quotas=Quotas(requests_per_minute=5)))
         assert await rush(one, who, more, then=nothing) == 3
+
+
+async def test_a_limit_that_comes_or_goes_while_requests_run_counts_them_right() -> None:
+    memory = Memory()
+    one, who, where = limiter(memory), key(), route(requests_per_minute=100)
+
+    def other(**quotas: int) -> Route:
+        return replace(where, admission=Admission(quotas=Quotas(**quotas)))
+
+    async with looked_after(one):
+        running = [await one.take(who, where, 0) for _ in range(2)]
+        strict = other(concurrent_requests=3)
+        running.append(await one.take(who, strict, 0))
+        assert isinstance(await one.take(who, strict, 0), Refusal)
+        loose = other(requests_per_minute=100)
+        running.append(await one.take(who, loose, 0))
+        for taken in running:
+            assert isinstance(taken, Taken)
+            taken.settle(0)
+        running = [await one.take(who, strict, 0) for _ in range(4)]
+        assert [isinstance(taken, Taken) for taken in running] == [True, True, True, False]
+        for taken in running:
+            if isinstance(taken, Taken):
+                taken.settle(0)
+        await until(lambda: memory.used(f"endpoint:{where.endpoint_id}", SLOTS) == 0)
 
 
 # ── in advance ───────────────────────────────────────────────────────────────────────────────────

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 
 from gateway.ended import Ended
+from gateway.totals import UNBILLED
 from monitoring import redact
 
 MOST_LINES = 20_000  # that wait for a slow disk or reader
@@ -98,7 +99,7 @@ def line(one: Ended, names: Mapping[int, str], *, addresses: bool = False) -> by
         "request_id": one.request_id,
         "endpoint": names.get(record.endpoint_id, str(record.endpoint_id)),
         "revision_id": record.revision_id,
-        "key_id": record.key_id,
+        "key_id": None if record.key_id == UNBILLED else record.key_id,
         "method": one.method,
         "path": shown(one.path),
         "status": record.status,

@@ -33,6 +33,8 @@ def checked(url: str, *, private: bool) -> httpx.URL:
         raise Refused(f"It has more than {LONGEST} characters.")
     if found.scheme not in ("http", "https") or not found.host:
         raise Refused("It must begin with https:// or http:// and name a host.")
+    if found.port is not None and not 0 < found.port < 65536:
+        raise Refused("Its port must be between 1 and 65535.")
     if found.userinfo:
         raise Refused("It must hold no user name and no password.")
     literal = _literal(found.host)
@@ -47,8 +49,9 @@ async def resolved(url: httpx.URL, *, private: bool) -> list[str]:
     loop = asyncio.get_running_loop()
     try:
         rows = await loop.getaddrinfo(url.raw_host.decode("ascii"), port, type=socket.SOCK_STREAM)
-    except OSError as problem:
-        raise Unresolved(f"The name {url.host} can't be resolved: {problem.strerror or problem}.") from None
+    except (OSError, UnicodeError) as problem:  # the latter for labels that are none
+        why = problem.strerror if isinstance(problem, OSError) else "it is no name of a host"
+        raise Unresolved(f"The name {url.host[:100]} can't be resolved: {why}.") from None
     found = [str(row[4][0]) for row in rows]
     for one in found:
         refuse(ipaddress.ip_address(one), private=private)

@@ -92,6 +92,7 @@ def list_async_requests(
 ) -> AsyncRequestsOut:
     """Newest first; `cursor` is the `next_cursor` of the page before, null at the end."""
     only(request.GET, ("endpoint", "state", "cursor", "limit"))
+    endpoint = endpoint.replace("\0", "")
     if state and state not in State.values:
         known = f"One of {', '.join(State.values)}."
         raise Problem(422, "invalid", "This state is not known.", {"state": [known]})
@@ -143,7 +144,7 @@ def rotate_webhook_secret(request: HttpRequest, body: RotateIn) -> Answer[Any]:
 def _of(request: HttpRequest, request_id: str) -> AsyncRequest:
     """Of the key's project; another project's is as good as not there."""
     rows = key_of(request).project.async_requests.light().select_related("endpoint")
-    found = rows.filter(request_id=request_id).first()
+    found = rows.filter(request_id=request_id).first() if request_id.isprintable() else None
     if found is None:
         raise Http404(f"There is no request “{request_id}” in this project.")
     return found

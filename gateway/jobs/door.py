@@ -26,7 +26,7 @@ from gateway.rewrite import parsed
 
 STATUS = "status/"
 LONGEST_KEY = 200
-LONGEST_QUEUE = 10_000  # of one endpoint
+LONGEST_QUEUE, LARGEST_QUEUE = 10_000, 2**30  # of one endpoint: requests, and bytes of their bodies
 NO_STORE: Headers = ((b"cache-control", b"no-store"),)
 AWAY = errors.not_ready(
     "The queue can't be reached right now. Send the request again.", code="queue_unavailable", retry_after=5
@@ -34,7 +34,7 @@ AWAY = errors.not_ready(
 FULL = Refusal(
     429,
     "async_queue_full",
-    f"The endpoint has {LONGEST_QUEUE:,} requests queued, the most there may be.",
+    f"The endpoint has {LONGEST_QUEUE:,} requests or {LARGEST_QUEUE >> 30} GiB queued, the most there may be.",
     type="rate_limit_error",
     headers=((b"retry-after", b"60"),),
 )
@@ -86,6 +86,8 @@ class DatabaseJobs:
     ) -> Refusal | tuple[int, dict[str, Any]]:
         if tail.startswith(STATUS):
             request_id, _, verb = tail.removeprefix(STATUS).partition("/")
+            if not request_id.isprintable():
+                return _unknown(request_id)
             return await self._one(admitted, method, request_id, verb)
         wish = wished(admitted, method, tail, headers, body)
         if isinstance(wish, Refusal):
@@ -157,7 +159,8 @@ def submit(admitted: Admitted, wish: Mapping[str, Any]) -> Refusal | tuple[int, 
     """Queue it. Sent again with its Idempotency-Key, it is the same request, as it stands now."""
     route, key_id, holder = admitted.route, admitted.key.id, admitted.key.holder
     person_id = int(holder.removeprefix(PERSON)) if key_id is None and holder.startswith(PERSON) else None
-    if AsyncRequest.objects.open().filter(endpoint=route.endpoint_id).count() >= LONGEST_QUEUE:
+    length, size = queue.size(route.endpoint_id)
+    if length >= LONGEST_QUEUE or size >= LARGEST_QUEUE:
         return FULL
     seconds = queue.estimate(route.endpoint_id, lanes=capacity(route) if route.ready else 0)
     try:

@@ -15,7 +15,7 @@ from statistics import median
 
 import redis
 from django.db import connection, transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Now
 
 from accounts.bell import valkey
@@ -174,6 +174,13 @@ def give_up(at: datetime) -> int:
     homeless = _store(opened.exclude(endpoint__deleted_at=None), HOMELESS)
     old = opened.filter(created_at__lt=at)
     return homeless + _store(old, TOO_OLD)
+
+
+def size(endpoint_id: int) -> tuple[int, int]:
+    """How many are open, and the bytes of their bodies."""
+    rows = AsyncRequest.objects.open().filter(endpoint=endpoint_id)
+    found = rows.aggregate(length=Count("pk"), size=Sum("body_bytes"))
+    return found["length"], found["size"] or 0
 
 
 def estimate(endpoint_id: int, *, lanes: int) -> float | None:

@@ -29,7 +29,7 @@ PARTS = {"rows", "request"}
 @require_GET
 def listing(request: HttpRequest, project: str) -> HttpResponse:
     here = access.membership(request.user, project, Right.VIEW)
-    asked = {name: request.GET.get(name, "").strip() for name in ("endpoint", "state")}
+    asked = {name: request.GET.get(name, "").replace("\0", "").strip() for name in ("endpoint", "state")}
     rows = here.project.async_requests.light().select_related("endpoint")
     if asked["endpoint"]:
         rows = rows.filter(endpoint__name=asked["endpoint"])

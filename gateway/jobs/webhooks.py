@@ -101,6 +101,9 @@ async def _bounded(url: httpx.URL, body: bytes, headers: dict[str, str]) -> Trie
             return await send(url, body, headers)
     except TimeoutError:
         return Tried(None, f"It did not answer within {TRY_SECONDS:g} s.")
+    except Exception:
+        log.exception("A webhook could not be told")  # counts as a try, so that it ends
+        return Tried(None, "The console failed at it; its log says why.")
 
 
 async def send(url: httpx.URL, body: bytes, headers: dict[str, str]) -> Tried:

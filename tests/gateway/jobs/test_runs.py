@@ -19,9 +19,12 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts import tokens
+from accounts.models import ApiKey
 from endpoints.models import Endpoint
 from gateway import facts
 from gateway.contract import Away
+from gateway.jobs import door as jobs_door
 from gateway.jobs import queue, runner
 from gateway.jobs.models import AsyncRequest, State
 from gateway.routes import RouteTable
@@ -126,7 +129,8 @@ async def test_only_the_projects_keys_that_may_call_the_endpoint_see_it(gate: Do
     assert by_other_endpoint.json()["error"]["code"] == "request_not_found"
     by_narrow = {"authorization": f"Bearer {narrow}"}
     assert (await gate.call.get(f"/e/other/v1/async/status/{request_id}", headers=by_narrow)).status_code == 404
-    assert (await gate.call.get(STATUS + "async-req-none")).status_code == 404
+    for nobodys in ("async-req-none", "%00", ""):
+        assert (await gate.call.get(STATUS + nobodys)).status_code == 404
 
 
 async def test_callers_go_first_and_what_is_queued_takes_what_they_leave(gate: Door, engine: Engine) -> None:
@@ -210,6 +214,52 @@ async def test_a_revoked_keys_request_does_not_run(gate: Door, here: World, engi
     assert ((await over()).state, (await over()).error_code) == (State.FAILED, "key_revoked")
     assert len(engine.seen) == 1
     assert first != second
+
+
+async def test_a_persons_token_may_queue_and_what_it_queued_falls_with_the_person(
+    gate: Door, here: World, engine: Engine
+) -> None:
+    bob = await in_database(lambda: make.member(here.endpoint.project))
+    project, ids = here.endpoint.project, [here.endpoint.pk]
+    issued = await in_database(lambda: tokens.for_person(bob, project, at=timezone.now(), endpoint_ids=ids))
+    engine.behaviour = "hang"
+    await in_database(lambda: Endpoint.objects.update(target_concurrency=1))
+    await gate.refresh()
+    by_bob = {"authorization": f"Bearer {issued.token}"}
+    first, second = [(await gate.call.post(CHAT, json=ASK, headers=by_bob)).json()["request_id"] for _ in range(2)]
+    await until(lambda: engine.open == 1, "the first to run")
+    await in_database(lambda: bob.memberships.all().delete())
+    await gate.refresh()
+    engine.behaviour = "good"
+    assert (await gate.call.delete(STATUS + first)).status_code == 200
+    ended = await gate.reached(second, "failed")
+    assert ended["error"]["code"] == "key_revoked"
+    assert len(engine.seen) == 1
+
+
+async def test_the_limits_of_the_key_that_asked_hold_at_its_turn(gate: Door, here: World, engine: Engine) -> None:
+    await in_database(lambda: ApiKey.objects.filter(pk=here.key.pk).update(requests_per_minute=1))
+    await gate.refresh()
+    ids = [await gate.submit() for _ in range(2)]
+    await gate.reached(ids[0], "succeeded")
+    async with asyncio.timeout(20):
+        while (row := await in_database(lambda: AsyncRequest.objects.get(request_id=ids[1]))).status != 429:
+            gate.look()
+            await asyncio.sleep(0.02)
+    assert (row.state, row.failures, len(engine.seen)) == (State.QUEUED, 0, 1)
+    assert row.due_at > timezone.now()
+
+
+async def test_a_queue_has_an_end(gate: Door, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    engine.behaviour = "hang"
+    monkeypatch.setattr(jobs_door, "LONGEST_QUEUE", 1)
+    await gate.submit()
+    full = await gate.call.post(CHAT, json=ASK)
+    assert (full.status_code, full.json()["error"]["code"]) == (429, "async_queue_full")
+    assert full.headers["retry-after"] == "60"
+    monkeypatch.setattr(jobs_door, "LONGEST_QUEUE", 9)
+    monkeypatch.setattr(jobs_door, "LARGEST_QUEUE", 10)
+    assert (await gate.call.post(CHAT, json=ASK)).status_code == 429
 
 
 async def test_one_that_waits_may_wake_an_endpoint_that_sleeps(gate: Door, engine: Engine) -> None:

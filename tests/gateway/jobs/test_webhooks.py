@@ -103,6 +103,11 @@ class TestAddresses:
         assert tried.final
         assert "127.0.0.1" in tried.error or "::1" in tried.error
 
+    @pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".test", "nothing.invalid"])
+    def test_a_name_that_leads_nowhere_is_tried_again(self, host: str) -> None:
+        tried = sent(f"http://{host}/")
+        assert (tried.ok, tried.final) == (False, False)
+
     def test_one_private_address_among_public_ones_is_enough(self, names: "Names") -> None:
         names.answers = [["93.184.216.34", "10.0.0.1"]]
         assert sent("http://hook.test/").final
@@ -237,6 +242,15 @@ class TestDeliveries:
         assert [(each.status, each.by) for each in one.deliveries.all()] == [(200, "Alice"), (410, "")]
         assert at.came[0][1]["webhook-id"] == at.came[1][1]["webhook-id"]
         assert one.opened(one.answer) == b'{"choices":[]}'
+
+    def test_an_error_of_ours_is_a_try_that_failed(
+        self, here: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(address, "resolved", lambda *_, **__: 1 / 0)
+        one = finished(here, receiver().url)
+        deliver(one)
+        assert (one.told, one.tries) == (Told.WAITING, 1)
+        assert "ZeroDivisionError" in caplog.text
 
     def test_what_has_expired_is_not_told(self, here: World) -> None:
         with receiver().up() as at:

@@ -29,6 +29,7 @@ from monitoring.models import KeyTraffic, StatusClass
 LEASE = timedelta(seconds=30)
 HISTORY = 20  # runs that an estimate is made from
 SOURCE = "async"  # of billing's evidence
+LIMITED, UNREADY = 429, 503
 
 
 @dataclass(frozen=True)
@@ -153,19 +154,24 @@ def finish(run: Run, end: End) -> bool:
 
 
 def give_back(run: Run, again: Again) -> bool:
-    """Queue it again; False when the lease is somebody else's."""
+    """Queue it again; False when the lease is somebody else's. What would meet the same now waits as long."""
+    due_at = Now() + timedelta(seconds=again.seconds)
     mine = AsyncRequest.objects.filter(pk=run.pk, lease_token=run.token, state=State.RUNNING)
-    return bool(
-        mine.update(
-            state=State.QUEUED,
-            lease_token=None,
-            lease_until=None,
-            due_at=Now() + timedelta(seconds=again.seconds),
-            status=again.status,
-            error_code=again.code[:80],
-            failures=F("failures") + int(again.failed),
-        )
+    won = mine.update(
+        state=State.QUEUED,
+        lease_token=None,
+        lease_until=None,
+        due_at=due_at,
+        status=again.status,
+        error_code=again.code[:80],
+        failures=F("failures") + int(again.failed),
     )
+    alike = AsyncRequest.objects.filter(endpoint=run.endpoint_id, state=State.QUEUED, due_at__lte=Now())
+    if again.status == LIMITED:
+        alike.filter(key=run.key_id, person=run.person_id).update(due_at=due_at)
+    elif again.status == UNREADY:
+        alike.update(due_at=due_at)
+    return bool(won)
 
 
 def give_up(at: datetime) -> int:

@@ -16,6 +16,7 @@ from gateway.jobs import queue, retention
 from gateway.jobs.judge import MOST_FAILURES, SUCCEEDED, TOO_OLD, Again, End
 from gateway.jobs.models import AsyncRequest, State, Told
 from monitoring.models import KeyTraffic
+from tests import make
 from tests.gateway.jobs.harness import World, world
 
 AGAIN = Again(60.0, True, 502, "broken_off")
@@ -77,6 +78,17 @@ class TestClaims:
         AsyncRequest.objects.update(due_at=Now())
         (again,) = claimed(here)
         assert again.failures == 1
+
+    @pytest.mark.parametrize(("status", "left"), [(429, ["other"]), (503, [])], ids=["its key", "the endpoint"])
+    def test_what_would_meet_the_same_is_not_tried_meanwhile(
+        self, here: World, status: int, left: list[str]
+    ) -> None:
+        """A thousand requests behind one limit must not be a thousand refusals a minute."""
+        other = World(here.endpoint, *make.key(here.endpoint.project))
+        submitted(here), submitted(here), submitted(other, body=b"other")
+        (run,) = claimed(here, capacity=1)
+        queue.give_back(run, Again(60.0, False, status, "refused"))
+        assert [taken.body.decode() for taken in claimed(here)] == left
 
     def test_a_body_is_not_to_be_read_in_the_database_and_goes_with_the_end(self, here: World) -> None:
         submitted(here, body=b'{"messages":"a secret"}', webhook="https://hook.test/?token=hidden")

@@ -103,7 +103,7 @@ class ProcessRuntime:
                 self._start(name, workload)
 
     def observe(self, owner: str | None = None) -> dict[str, Observed]:
-        """See Runtime.observe. Also ends what an engine or a killed supervisor left, and collects ended children."""
+        """See Runtime.observe. Also ends what an engine or a killed supervisor left, and collects the ended."""
         with _outage():
             live = self._live()
             found = {}

@@ -73,8 +73,8 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour only
         # Every write goes to the kernel at once: uvloop would else gather them until the loop's next turn,
-        # and a kill in between would leave answers counted that nobody got.
-        self.transport.set_write_buffer_limits(high=0)
+        # and a kill in between would leave answers counted that nobody got. Over TLS it calls 0 of 0 bytes full.
+        self.transport.set_write_buffer_limits(high=1)
         self.server.lines.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import Sequence
 from email.utils import formatdate
+from typing import Any
 
 import uvloop
 
@@ -20,7 +21,7 @@ from gateway.core import Gateway
 from gateway.cors import Cors
 from gateway.heads import Heads
 from gateway.keeper import Keeper, every
-from gateway.line import Line
+from gateway.line import HEAD_SECONDS, LINGER_SECONDS, Line
 from gateway.meter import Meter
 from gateway.telemetry import Options, Telemetry
 from gateway.tls import Certificate
@@ -52,8 +53,11 @@ class Server:
     async def start(self, host: str, port: int) -> None:
         """Begin to read routes, and listen. OSError if the port can't be had."""
         self._look()
-        tls = self.certificate.context if self.certificate is not None else None
-        self._listener = await self.loop.create_server(lambda: Line(self), host, port, backlog=BACKLOG, ssl=tls)
+        tls: dict[str, Any] = {}
+        if self.certificate is not None:  # who neither greets nor says goodbye must not hold up a drain
+            tls = {"ssl": self.certificate.context, "ssl_handshake_timeout": HEAD_SECONDS}
+            tls["ssl_shutdown_timeout"] = LINGER_SECONDS
+        self._listener = await self.loop.create_server(lambda: Line(self), host, port, backlog=BACKLOG, **tls)
         self.port = self._listener.sockets[0].getsockname()[1]
         self.app.keeper.start()
         self._looking = self.loop.create_task(self._looking_after())

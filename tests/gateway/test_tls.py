@@ -67,6 +67,34 @@ async def test_calls_and_streams_over_tls_and_a_renewal_without_a_restart(tmp_pa
         await until(lambda: not gateway.server.lines, "both to be let go")
 
 
+async def test_a_slow_stream_over_tls_comes_through(tmp_path: Path) -> None:
+    certificate = Certificate(*make(tmp_path, "first"))
+    async with (
+        Engine(pause=0.01, words=4) as engine,
+        house(tmp_path / "spool", engine, certificate=certificate) as gateway,
+    ):
+        line, _ = await connected(gateway.port)
+        for _ in range(2):
+            await line.send(asked(body=STREAMED))
+            assert (await line.answer()).body.endswith(b"data: [DONE]\n\n")
+        line.writer.transport.abort()
+
+
+async def test_who_reads_no_goodbye_over_tls_holds_up_no_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.server.LINGER_SECONDS", 0.1)
+    certificate = Certificate(*make(tmp_path, "first"))
+    async with Engine() as engine, house(tmp_path / "spool", engine, certificate=certificate) as gateway:
+        line, _ = await connected(gateway.port)
+        await line.send(asked(body=HELLO))
+        assert (await line.answer()).status == 200
+        line.writer.transport.pause_reading()
+        async with asyncio.timeout(30):
+            await gateway.server.stop(patience=300)
+        line.writer.transport.abort()
+
+
 async def test_a_renewal_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     chain, _ = make(tmp_path, "first")
     certificate = Certificate(chain, tmp_path / "key.pem")

@@ -101,6 +101,8 @@ class EventFilter:
             self.events += 1
             self._unread.append(raw)  # only its text is of interest, and only where no usage comes
             self._unread_bytes += len(raw)
+            if self._unread_bytes > UNREAD_BYTES:
+                self._chars = self.chars
             return raw
         try:
             chunk: Any = orjson.loads(data)

@@ -1,6 +1,7 @@
 """A stream may be cut anywhere: what the caller gets and what is counted must not depend on where."""
 
 import itertools
+import tracemalloc
 
 import orjson
 import pytest
@@ -54,6 +55,22 @@ def test_where_reads_are_cut_changes_nothing(places: list[int], keep: bool) -> N
 @given(st.lists(st.binary(max_size=30), max_size=20))
 def test_no_bytes_at_all_can_break_it(parts: list[bytes]) -> None:
     through(parts, keep=False)
+
+
+@pytest.mark.parametrize("together", [1, 2, 500])
+def test_a_stream_without_end_is_not_kept(together: int) -> None:
+    events, part = EventFilter(keep_usage=False), event(said("word " * 20))
+    tracemalloc.start()
+    try:
+        for _ in range(10_000 // together):
+            data = part * together
+            if not events.passes(data):
+                events.feed(data)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(part) * 10_000 / 10
+    assert events.chars == 10_000 * 100
 
 
 def test_byte_by_byte_it_is_the_same() -> None:

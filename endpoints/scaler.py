@@ -19,10 +19,11 @@ import redis
 from django.db.models import Avg, Exists, F, OuterRef
 
 from endpoints import bell, facts
-from endpoints.autoscale import History, Policy, Signal, desired, is_whole, listen
+from endpoints.autoscale import History, Signal, desired, is_whole, listen
 from endpoints.autoscale.hearing import SILENCE, Heard
 from endpoints.models import Deployment, Endpoint, Instance, Region
-from endpoints.models.deployment import DeploymentState, InstanceState
+from endpoints.models.deployment import UNDER_WAY, DeploymentState, InstanceState
+from endpoints.policy import policy_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ GATEWAYS = "tir:autoscale-gateways"  # when each was heard last: {source: second
 FORGET_SECONDS = 60
 SAMPLES = timedelta(seconds=45)  # CPU and memory are the mean of the slots in it
 MACHINE = ("vcpus", "memory_bytes", "gpu_count")
-UNDER_WAY = (InstanceState.STARTING, InstanceState.LOADING)
 Memory = dict[int, History]
 
 
@@ -72,18 +72,6 @@ def autoscale(*, at: datetime) -> list[int]:
         log.warning("Automatic scaling pauses: %s", problem)
         return []
     return changed
-
-
-def policy_of(endpoint: Endpoint, at: datetime) -> Policy:
-    """Until its time an emergency's number is the minimum."""
-    return Policy(
-        min=max(endpoint.min_instances, endpoint.held(at)),
-        max=endpoint.max_instances,
-        target=endpoint.target_concurrency,
-        threshold=endpoint.scale_up_threshold,
-        delay=timedelta(seconds=endpoint.scale_down_delay),
-        spare=endpoint.warm_spare,
-    )
 
 
 def _endpoints() -> Iterable[Endpoint]:

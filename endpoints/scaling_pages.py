@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from endpoints.models import Endpoint
-from endpoints.models.deployment import InstanceState
+from endpoints.models.deployment import UNDER_WAY, InstanceState
 from endpoints.models.scaled import HOLDS, POLICY, USUAL_HOLD
+from endpoints.policy import policy_of
 from endpoints.policy_form import PolicyForm
-from endpoints.scaler import UNDER_WAY, policy_of
 from endpoints.status import Desired
 from endpoints.templatetags.formats import duration
 

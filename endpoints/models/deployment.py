@@ -84,6 +84,7 @@ class InstanceState(models.TextChoices):
 
 
 ENDED = (InstanceState.STOPPED, InstanceState.FAILED)
+UNDER_WAY = (InstanceState.STARTING, InstanceState.LOADING)
 
 
 class Deployment(models.Model):

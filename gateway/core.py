@@ -16,6 +16,7 @@ from gateway import errors
 from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, locate
 from gateway.auth import UNKNOWN_KEY
 from gateway.balance import Balancer
+from gateway.bodies import Sampler
 from gateway.client import Client, Limits
 from gateway.contract import Jobs, Limiter, Taken
 from gateway.errand import ASYNC, Errand
@@ -49,6 +50,7 @@ class Gateway:
         self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
         self.limiter: Limiter | None = None
         self.jobs: Jobs | None = None
+        self.sampler = Sampler()
         self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -91,6 +93,8 @@ class Gateway:
             return
         client.owner = exchange = Exchange(self, client, admitted)
         try:
+            if admitted.route.bodies_one_in:
+                self.sampler.consider(exchange)
             exchange.begin()
         except Exception as failure:  # noqa: BLE001 (whatever it is, this request ends by it and no other)
             exchange.broke(failure)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from gateway.bodies import Bodies
 from gateway.totals import Record
 
 
@@ -12,7 +13,8 @@ class Ended(NamedTuple):
     was asked, "" if none was. `code` is that of a refusal of ours, "" where the engine answered. Times in
     microseconds: `queue_us` for a turn (`cold`: for the endpoint to wake), `connect_us` for a connection,
     `first_byte_us` from the request's arrival to the first byte of the engine's answer.
-    `address` is where the call came from, "" unless the access log asks for it.
+    `address` is where the call came from, "" unless the access log asks for it; `bodies` what was said, for the
+    few requests of endpoints that opted in, None else.
     """
 
     record: Record
@@ -27,3 +29,4 @@ class Ended(NamedTuple):
     connect_us: int = 0
     first_byte_us: int | None = None
     address: str = ""
+    bodies: Bodies | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from gateway import errors
 from gateway.admit import Admitted
 from gateway.answer import LONG, STREAM, Answer, answer_to, tokens_in
+from gateway.bodies import Bodies
 from gateway.client import Client
 from gateway.contract import Taken
 from gateway.ended import Ended
@@ -59,6 +60,7 @@ class Exchange:
     first_byte_us: int | None = None
     ttft_us: int | None = None
     tried: frozenset[str] = frozenset()
+    bodies: Bodies | None = None  # that are written along
     _last: Callable[[], None] | None = None  # how it ends, once the caller takes more
 
     def __init__(self, gateway: "Gateway", client: Client, admitted: Admitted) -> None:
@@ -390,6 +392,7 @@ class Exchange:
                 self.connect_us,
                 self.first_byte_us,
                 "" if self.gateway.address_of is None else self.gateway.address_of(client),
+                self.bodies,
             ),
         )
         meter.record(ended)

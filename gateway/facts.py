@@ -17,6 +17,7 @@ from endpoints.models import Admission as Rules
 from endpoints.models import Endpoint, Instance, Phase, Revision
 from gateway.routes import DEFAULT_ADMISSION, Admission, Key, Quotas, Route, RouteTable, Upstream
 from gateway.tokens import Trust
+from monitoring.models import BodySampling
 
 DEFAULTS = ("temperature", "top_k", "top_p")
 QUOTAS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
@@ -42,7 +43,9 @@ SELECT (SELECT (count(*), coalesce(sum(hashtextextended(
           FROM {signers} WHERE retired_at IS NULL OR retired_at > now() - interval '1 hour'),
        (SELECT (count(*), coalesce(sum(id), 0))::text FROM {phases} WHERE state = 'running'),
        (SELECT coalesce(max(id), 0)::text FROM {revisions}),
-       (SELECT (count(*), coalesce(sum(hashtextextended(rules::text, 0)), 0))::text FROM {rules} AS rules)
+       (SELECT (count(*), coalesce(sum(hashtextextended(rules::text, 0)), 0))::text FROM {rules} AS rules),
+       (SELECT (count(*), coalesce(sum(hashtextextended(concat_ws('|', endpoint_id, one_in), 0)), 0))::text
+          FROM {samplings})
 """
 
 Stamp = tuple[str, ...]
@@ -61,6 +64,7 @@ def stamp() -> Stamp:
         "phases": Phase._meta.db_table,
         "revisions": Revision._meta.db_table,
         "rules": Rules._meta.db_table,
+        "samplings": BodySampling._meta.db_table,
     }
     with connection.cursor() as cursor:
         cursor.execute(STAMP.format(**tables))
@@ -81,6 +85,7 @@ def _endpoints() -> list[dict[str, Any]]:
     names = ("id", "name", "region_slug", "project_id", "desired", "status", "wished_at", "wished_by")
     rules = {f"rules_{name}": F(f"admission__{name}") for name in RULES}
     steered = ("serving_revision_id", "newest", "target_concurrency", "wanted", "notice")
+    rules["bodies_one_in"] = F("body_sampling__one_in")
     return list(rows.values(*names, *steered, **rules))
 
 
@@ -137,6 +142,7 @@ def _route(
         capacity_per_instance=row["target_concurrency"],
         context_length=context_length,
         admission=_admission(row),
+        bodies_one_in=row["bodies_one_in"] or 0,
         awaited=_is_awaited(row, instances),
         asleep=row["wanted"] == 0 and _is_awaited(row, instances),
     )

@@ -2,7 +2,8 @@
 
 Of each endpoint and minute (the numbers are in monitoring.remembering): errors, up to a number of each kind and
 of all kinds together, so that a flood of one kind hides no other; the slowest; the first few, and one in a
-thousand. The slowest are known once their minute is over. Time is in the records, and an argument of `take`.
+thousand; and each whose bodies `gateway.bodies` wrote along. The slowest are known once their minute is over.
+Time is in the records, and an argument of `take`.
 """
 
 import heapq
@@ -17,6 +18,7 @@ from gateway.totals import MINUTE
 from monitoring.remembering import ERRORS, ERRORS_OF_A_KIND, FIRST, ONE_IN, SAMPLES, SLOWEST
 
 MOST = 5_000  # that wait for the database
+MOST_WITH_BODIES = 200  # of them that still have their bodies
 
 _numbers = itertools.count()
 
@@ -94,8 +96,8 @@ class Passports:
             passport = None
             error = status >= 400 and minute.wants_error(one)
             sample = (minute.seen <= FIRST or not self._counted % ONE_IN) and minute.wants_sample()
-            if error or sample:
-                passport = Passport(one, sample=sample)
+            if error or sample or one.bodies is not None:
+                passport = Passport(one, sample=sample or one.bodies is not None)
                 self._keep(passport)
             if latency_us > minute.bar_us:
                 minute.offer(one, passport)
@@ -128,5 +130,7 @@ class Passports:
         """Hold it for the next taking. One that was written already is written again, with what is new of it."""
         if len(self._waiting) >= MOST and passport.id not in self._waiting:
             self.dropped += 1
-        else:
-            self._waiting[passport.id] = passport
+            return
+        if passport.ended.bodies is not None and len(self._waiting) >= MOST_WITH_BODIES:
+            passport.ended.bodies.forget()  # the database is away: what was said is the first to go
+        self._waiting[passport.id] = passport

@@ -4,13 +4,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 
 from accounts.models import ApiKey
 from endpoints.models import Endpoint, Revision
 from gateway.access_log import shown
+from gateway.bodies import LONGEST, Bodies
 from gateway.passport import Passport
+from monitoring.bodies import redactions
 from monitoring.models import RequestRecord
+from monitoring.redact_bodies import Redaction
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +22,23 @@ BATCH = 500
 
 def write(batch: Sequence[Passport]) -> None:
     """Upsert all. What names an endpoint that is gone is left out; a revision or key that is gone is none."""
-    rows = [row(passport) for passport in batch]
     try:
-        _write(rows)
+        _write([(row(passport), passport.ended.bodies) for passport in batch])
     except IntegrityError:
-        kept = _with_parents(rows)
-        if len(kept) < len(rows):
-            log.warning("%d requests were not remembered: their endpoint is gone", len(rows) - len(kept))
-        _write(kept)
+        _write(_with_parents([(row(passport), passport.ended.bodies) for passport in batch]))
 
 
-def _write(rows: Sequence[RequestRecord]) -> None:
+Told = tuple[RequestRecord, Bodies | None]
+
+
+@transaction.atomic
+def _write(told: Sequence[Told]) -> None:
+    speaking = {one.endpoint_id for one, bodies in told if bodies is not None}
+    found = redactions(speaking) if speaking else {}
+    for one, bodies in told:
+        if bodies is not None and (redaction := found.get(one.endpoint_id)) is not None:
+            one.request_body, one.answer_body = texts(bodies, redaction)
+    rows = [one for one, _ in told]
     RequestRecord.objects.bulk_create(
         rows, batch_size=BATCH, update_conflicts=True, unique_fields=["id"], update_fields=["slow"]
     )
@@ -66,12 +75,30 @@ def row(passport: Passport) -> RequestRecord:
     )
 
 
-def _with_parents(rows: Sequence[RequestRecord]) -> list[RequestRecord]:
-    endpoints = _existing(Endpoint, {row.endpoint_id for row in rows})
-    revisions = _existing(Revision, (row.revision_id for row in rows))
-    keys = _existing(ApiKey, (row.key_id for row in rows))
-    kept = [row for row in rows if row.endpoint_id in endpoints]
-    for one in kept:
+def texts(bodies: Bodies, redaction: Redaction) -> tuple[str, str]:
+    """Both bodies as they may be stored: redacted, or a word on why there is nothing."""
+    answer = redaction.stream if bodies.streamed else redaction.body
+    return (
+        redaction.body(bodies.request) or absent(bodies.request_bytes),
+        answer(bytes(bodies.answer)) or absent(bodies.answer_bytes),
+    )
+
+
+def absent(size: int) -> str:
+    if not size:
+        return ""
+    why = "longer than is kept" if size > LONGEST else "no JSON, which is not kept"
+    return f"[{size:,} bytes, {why}]"
+
+
+def _with_parents(told: Sequence[Told]) -> list[Told]:
+    endpoints = _existing(Endpoint, {one.endpoint_id for one, _ in told})
+    revisions = _existing(Revision, (one.revision_id for one, _ in told))
+    keys = _existing(ApiKey, (one.key_id for one, _ in told))
+    kept = [(one, bodies) for one, bodies in told if one.endpoint_id in endpoints]
+    if len(kept) < len(told):
+        log.warning("%d requests were not remembered: their endpoint is gone", len(told) - len(kept))
+    for one, _ in kept:
         one.revision_id = one.revision_id if one.revision_id in revisions else None
         one.key_id = one.key_id if one.key_id in keys else None
     return kept

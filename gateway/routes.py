@@ -74,7 +74,8 @@ class Route:
     it is wished so, `phase` what a deployment under way is doing, as a person would say it.
     `defaults` (temperature, top_k, top_p) are filled into requests that don't set them.
     `awaited`: while no instance is ready calls are held, because one becomes ready without a person's doing;
-    `asleep`: it does so when it is called, for it is scaled to zero.
+    `asleep`: it does so when it is called, for it is scaled to zero. Of `bodies_one_in` requests the bodies
+    of one are kept; 0 keeps none.
     """
 
     endpoint_id: int
@@ -95,6 +96,7 @@ class Route:
     admission: Admission = DEFAULT_ADMISSION
     awaited: bool = False
     asleep: bool = False
+    bodies_one_in: int = 0
     ready: tuple[Upstream, ...] = field(init=False)
     models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 

@@ -6,6 +6,7 @@ import uuid
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q
 
 from accounts.models import ApiKey
 from endpoints.models import Endpoint, Instance, Revision
@@ -129,7 +130,7 @@ class LogLine(models.Model):
 
 
 class RequestRecord(models.Model):
-    """One remembered request: its passport, without its body. Which are remembered is in gateway.passport.
+    """One remembered request: its passport. Which are remembered is in gateway.passport.
 
     `request_id` is the one the caller chose or was given, not unique. Times in microseconds; null where the
     request did not come so far. `code` is that of the gateway's own refusal, "" where the engine answered.
@@ -160,6 +161,8 @@ class RequestRecord(models.Model):
     estimated = models.BooleanField(default=False)
     request_bytes = models.BigIntegerField(default=0)
     response_bytes = models.BigIntegerField(default=0)
+    request_body = models.TextField(blank=True)  # redacted, and only where the endpoint opted in
+    answer_body = models.TextField(blank=True)
 
     class Meta:
         ordering = ["-at", "-id"]
@@ -202,3 +205,19 @@ class RequestRecord(models.Model):
     def cost_basis(self) -> str:
         """Which price applies to it, as its revision was deployed (a BillingModel); "" once that is gone."""
         return self.revision.wish.scaling.billing_model if self.revision else ""
+
+
+class BodySampling(models.Model):
+    """An endpoint's wish that bodies of a sample of its requests be kept, redacted. Without a row none are."""
+
+    endpoint = models.OneToOneField(Endpoint, models.CASCADE, related_name="body_sampling")
+    one_in = models.PositiveIntegerField()
+    patterns = ArrayField(models.CharField(max_length=200), default=list, blank=True)  # RE2, beside the built-in
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(one_in__gte=1, one_in__lte=1_000_000), name="body_sampling_range")
+        ]
+
+    def __str__(self) -> str:
+        return f"one in {self.one_in} of {self.endpoint}"

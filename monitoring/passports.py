@@ -30,6 +30,7 @@ REASONS = {Kept.ERRORS: "error", Kept.SLOWEST: "one of the slowest", Kept.SAMPLE
 def found(endpoint: Endpoint, *, kept: str = "", status: str = "", q: str = "") -> QuerySet[RequestRecord]:
     """Newest first. `status` is a class (2xx, 4xx, 499, 5xx) or one status; `q` a part of the request id."""
     rows = endpoint.request_records.select_related("revision", "key").order_by("-at", "-id")
+    rows = rows.defer("request_body", "answer_body")
     if kept == Kept.ERRORS:
         rows = rows.filter(status__gte=400)
     elif kept == Kept.SLOWEST:

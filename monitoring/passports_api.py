@@ -6,15 +6,18 @@ from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 from ninja import Router, Schema
 from ninja.params.functions import Query
+from pydantic import ConfigDict, Field
 
 from accounts.rest import Error, ManageKey, Problem, key_of, only
 from endpoints.models import Endpoint
-from monitoring import passports, remembering
-from monitoring.models import RequestRecord, StatusClass
+from monitoring import bodies, passports, remembering
+from monitoring.body_forms import patterns_of
+from monitoring.models import BodySampling, RequestRecord, StatusClass
 
 router = Router(auth=ManageKey(), tags=["Requests"])
 PROBLEMS = {frozenset({401, 403, 404, 422}): Error}
@@ -57,6 +60,28 @@ class RequestOut(Schema):
     cost_basis: str | None
 
 
+class RequestWithBodiesOut(RequestOut):
+    """Bodies are null unless the endpoint keeps them and this request was drawn; what was redacted is gone."""
+
+    request_body: str | None
+    answer_body: str | None
+
+
+class BodiesIn(Schema):
+    """`one_in`: of so many requests, one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    one_in: int = Field(100, ge=1, le=1_000_000)
+    patterns: list[str] = []
+
+
+class BodiesOut(Schema):
+    kept: bool
+    one_in: int | None
+    patterns: list[str]
+
+
 class RequestsOut(Schema):
     """Newest first; `next_cursor` goes into `cursor` for what is older, null at the end."""
 
@@ -90,15 +115,54 @@ def list_requests(
     return RequestsOut(items=items, next_cursor=items[-1].id if len(older) > limit else None)
 
 
-@router.get("/endpoints/{name}/requests/{request_id}", response={200: RequestOut} | PROBLEMS)
-def read_request(request: HttpRequest, name: str, request_id: str) -> RequestOut:
+@router.get("/endpoints/{name}/requests/{request_id}", response={200: RequestWithBodiesOut} | PROBLEMS)
+def read_request(request: HttpRequest, name: str, request_id: str) -> RequestWithBodiesOut:
     """The newest remembered request with this id: the one in the answer's `X-Request-Id`."""
     only(request.GET, ())
-    found = passports.found(_endpoint(request, name)).filter(request_id=request_id).first()
+    found = passports.found(_endpoint(request, name)).defer(None).filter(request_id=request_id).first()
     if found is None:
         kept = remembering.kept_for(settings.REQUEST_RECORD_DAYS)
         raise Http404(f"This request is not remembered. {remembering.RULES} {kept} {remembering.BEFORE}")
-    return _shown(found)
+    told = _shown(found).dict()
+    told |= {"request_body": found.request_body or None, "answer_body": found.answer_body or None}
+    return RequestWithBodiesOut(**told)
+
+
+@router.get("/endpoints/{name}/bodies", response={200: BodiesOut} | PROBLEMS)
+def read_bodies_kept(request: HttpRequest, name: str) -> BodiesOut:
+    """Whether bodies are kept, of how many requests those of one, and what is redacted beside the usual."""
+    only(request.GET, ())
+    return _sampling(_endpoint(request, name))
+
+
+@router.put("/endpoints/{name}/bodies", response={200: BodiesOut} | PROBLEMS)
+def keep_bodies(request: HttpRequest, name: str, wish: BodiesIn) -> BodiesOut:
+    """Keep the bodies of one request in `one_in` from now on, redacted; `patterns` are RE2's."""
+    only(request.GET, ())
+    endpoint = _endpoint(request, name)
+    try:
+        patterns = patterns_of(wish.patterns)
+    except DjangoValidationError as problem:
+        texts = {"patterns": problem.messages}
+        raise Problem(422, "invalid", "These patterns can't be used.", texts) from None
+    bodies.keep(endpoint, one_in=wish.one_in, patterns=patterns, by=key_of(request))
+    return _sampling(endpoint)
+
+
+@router.delete("/endpoints/{name}/bodies", response={200: BodiesOut} | PROBLEMS)
+def stop_keeping_bodies(request: HttpRequest, name: str) -> BodiesOut:
+    """Keep none any more, and remove at once those that were kept."""
+    only(request.GET, ())
+    endpoint = _endpoint(request, name)
+    bodies.stop(endpoint, by=key_of(request))
+    return _sampling(endpoint)
+
+
+def _sampling(endpoint: Endpoint) -> BodiesOut:
+    found = BodySampling.objects.filter(endpoint=endpoint).first()
+    if found is None:
+        return BodiesOut(kept=False, one_in=None, patterns=[])
+    return BodiesOut(kept=True, one_in=found.one_in, patterns=found.patterns)
 
 
 def _endpoint(request: HttpRequest, name: str) -> Endpoint:

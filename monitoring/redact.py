@@ -47,16 +47,18 @@ def _in_base64(raw: bytes) -> set[str]:
     return found
 
 
-def clean(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without secrets and without what PostgreSQL can't hold, cut to a length a page can show.
-
-    Secrets go first, so that a cut can't leave half of one.
-    """
+def masked(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without secrets and without what PostgreSQL can't hold."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
     pattern = _pattern(frozenset(secrets))
     if pattern is not None:
         text = pattern.sub(MASK, text)
-    text = _keys.sub(MASK, text)
+    return _keys.sub(MASK, text)
+
+
+def clean(text: str, secrets: Iterable[str] = ()) -> str:
+    """The same, cut to a length that a page can show. Secrets go first, so that a cut can't leave half of one."""
+    text = masked(text, secrets)
     if len(text) > LONGEST_LINE:
         return f"{text[:LONGEST_LINE]}… ({len(text) - LONGEST_LINE} more characters cut)"
     return text

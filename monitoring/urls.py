@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from monitoring import views
+from monitoring import body_views, views
 
 app_name = "monitoring"
 _endpoint = "projects/<slug:project>/endpoints/<slug:name>"
@@ -14,5 +14,7 @@ urlpatterns = [
     path(f"{_endpoint}/logs/", views.log_lines, name="logs"),
     path(f"{_endpoint}/logs/download/", views.log_download, name="log-download"),
     path(f"{_endpoint}/requests/", views.requests, name="requests"),
+    path(f"{_endpoint}/requests/bodies/", body_views.settings, name="bodies"),
+    path(f"{_endpoint}/requests/bodies/stop/", body_views.stop, name="stop-bodies"),
     path(f"{_endpoint}/requests/<uuid:record>/", views.request_record, name="request"),
 ]

@@ -16,10 +16,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from endpoints.models import Endpoint, Instance
-from monitoring import board, charts, logs, numbers, passports, remembering
+from monitoring import board, bodies, charts, logs, numbers, passports, remembering
 from monitoring.cards import Card, cards
 from monitoring.charts import Chart
-from monitoring.models import RequestRecord, StatusClass
+from monitoring.models import BodySampling, RequestRecord, StatusClass
 from monitoring.window import RANGES, Window
 
 NO_LOGS = "Your role sees this endpoint but reads no logs, which can hold what callers sent."
@@ -187,6 +187,8 @@ def requests(request: HttpRequest, project: str, name: str) -> HttpResponse:
         "statuses": StatusClass.choices,
         "rules": f"{remembering.RULES} {remembering.kept_for(settings.REQUEST_RECORD_DAYS)}",
         "before": remembering.BEFORE,
+        "sampling": BodySampling.objects.filter(endpoint=endpoint).first(),
+        "may_operate": bodies.may_read(request.user, endpoint),
     }
     template = "monitoring/requests.html"
     return render(request, f"{template}#records" if request.htmx else template, context)  # type: ignore[attr-defined]
@@ -196,13 +198,14 @@ def requests(request: HttpRequest, project: str, name: str) -> HttpResponse:
 def request_record(request: HttpRequest, project: str, name: str, record: UUID) -> HttpResponse:
     """One remembered request: where its time went, and what is known of it."""
     endpoint = _readable(request, project, name)
-    found = get_object_or_404(passports.found(endpoint), pk=record)
+    found = get_object_or_404(passports.found(endpoint).defer(None), pk=record)
     context = {
         "endpoint": endpoint,
         "here": endpoint.project,
         "parts": passports.parts(found),
         "outcome": passports.outcome(found),
         "basis": passports.basis(found),
+        "may_read_bodies": bodies.may_read(request.user, endpoint),
         "wrote": bool(found.instance) and endpoint.instances.filter(name=found.instance).exists(),
         **_remembered(found),
     }

@@ -25,6 +25,7 @@ from gateway.contract import Away
 from gateway.routes import Key, Quotas, RouteTable, digest
 from gateway.store import DatabaseStore
 from gateway.totals import Record, Rows, Totals
+from monitoring import bodies
 from monitoring.histogram import Histogram
 from monitoring.models import KeyTraffic, Traffic
 from tests import make
@@ -212,6 +213,7 @@ class TestFacts:
             lambda endpoint, key: Endpoint.objects.update(notice="No room."),
             lambda endpoint, key: Endpoint.objects.update(deleted_at=timezone.now()),
             lambda endpoint, key: endpoint.restart(by=None),
+            lambda endpoint, key: bodies.keep(endpoint, one_in=5, patterns=[], by=make.user("alice")),
         ],
     )
     def test_whatever_changes_the_table_changes_its_stamp(self, change: Callable[[Any, Any], Any]) -> None:

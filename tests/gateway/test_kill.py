@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -29,9 +29,12 @@ def port() -> int:
 
 
 @contextlib.contextmanager
-def process(folder: Path, port: int, engine: Engine) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    folder: Path, port: int, engine: Engine, *, under: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A gateway of its own, started by the command `under`, if there is one."""
     command = [sys.executable, "-m", "tests.gateway.gatewayd", str(folder), str(port), str(engine.port)]
-    running = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    running = subprocess.Popen([*under, *command], cwd=Path(__file__).parents[2])
     try:
         yield running
     finally:

@@ -24,6 +24,8 @@ async function prepare(root) {
 
 prepare(document.body);
 focusFirstError(document.body);
+const tab = document.querySelector(".tabs > [aria-current]"); // on a phone, tabs are wider than the page
+if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - tab.parentElement.clientWidth / 3;
 document.addEventListener("htmx:load", (event) => {
   if (event.detail.elt === document.body) return;
   prepare(event.detail.elt);

@@ -38,6 +38,9 @@ CHART = """
 {% extends "base.html" %}
 {% block content %}
   {% include "pieces/chart_card.html" with id="latency" title="Latency" figure=figure format="ms" only %}
+  {% with none="No requests." yes=True %}
+  {% include "pieces/chart_card.html" with id="requests" figure=still empty=none is_empty=yes from_zero=yes only %}
+  {% endwith %}
 {% endblock %}
 """
 
@@ -93,6 +96,7 @@ def html(source: str) -> str:
         "live_url": "/ws/",
         "csrf_token": "x",
         "figure": {"data": [{"type": "scatter", "name": "p95", "x": times, "y": [100, 200]}]},
+        "still": {"data": [{"type": "scatter", "name": "2xx", "x": times, "y": [None, 0]}]},
         "lines": [],
         "snippets": [
             {"label": "curl", "language": "bash", "code": "curl x"},
@@ -155,7 +159,7 @@ def test_a_tick_changes_the_value_in_place(page: Page, server: Server) -> None:
 
 def test_a_chart_is_drawn_and_grows_to_the_right(page: Page, quiet: Server) -> None:
     page.goto(f"{ORIGIN}/chart")
-    expect(page.locator("[data-plot] .scatterlayer path.js-line")).to_be_attached(timeout=30_000)
+    expect(page.locator("#chart-latency .scatterlayer path.js-line")).to_be_attached(timeout=30_000)
     _until(page, lambda: quiet.socket is not None)
     page.locator("#chart-latency summary").click()
     cells = page.locator("#chart-latency tbody tr td:nth-child(2)")
@@ -168,6 +172,10 @@ def test_a_chart_is_drawn_and_grows_to_the_right(page: Page, quiet: Server) -> N
     _until(page, grown)
     quiet.say(type="tick", data={"charts": {"latency": {"x": "2026-11-25T12:00:02+00:00", "y": [310]}}})
     expect(cells).to_have_text(["310 ms", "200 ms", "100 ms"])
+    expect(page.get_by_text("No requests.")).to_be_visible()
+    quiet.say(type="tick", data={"charts": {"requests": {"x": "2026-11-25T12:00:02+00:00", "y": [4]}}})
+    expect(page.locator("#chart-requests [data-plot]")).to_be_visible()
+    expect(page.get_by_text("No requests.")).to_be_hidden()
 
 
 def test_a_lost_line_is_said_and_polled_and_mended_at_once(page: Page, server: Server) -> None:
@@ -261,7 +269,12 @@ def test_a_deletion_takes_the_name_and_goes_over_the_socket(page: Page, server: 
     _until(page, lambda: any(message["type"] == "action" for message in server.heard))
     sent = server.heard[-1]
     assert (sent["verb"], sent["args"]) == ("delete", {"confirm": "chat"})
-    server.say(type="result", id=sent["id"], ok=True, message="Deleted.")
+    server.say(type="result", id=sent["id"], ok=False, field="confirm", message="Not now.")
+    expect(dialog.get_by_role("textbox")).to_have_js_property("validationMessage", "Not now.")
+    dialog.get_by_role("textbox").fill("chat")
+    button.click()
+    _until(page, lambda: server.heard[-1]["type"] == "action" and server.heard[-1]["id"] != sent["id"])
+    server.say(type="result", id=server.heard[-1]["id"], ok=True, message="Deleted.")
     expect(dialog).to_be_hidden()
     expect(page.locator("#toasts")).to_contain_text("Deleted.")
 

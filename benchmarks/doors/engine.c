@@ -4,6 +4,10 @@
  * `max_tokens` events, the first at once and one more every INTERVAL_US after; usage and [DONE] ride with the
  * last. Each event's text is the clock's nanoseconds at which it was sent, so that a reader on this machine knows
  * how long it was under way. GET answers 200 for whoever checks health. It ends when its input is closed.
+ *
+ * With `"flood":N` it streams about N MB of events, as fast as they are taken and no faster; with `"silent":true` it
+ * never answers. GET /seen tells how many answers are unfinished, how many whoever asked hung up on and when it
+ * heard of the last (the clock's nanoseconds), and how many bytes of floods were taken.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 8192, ROOM = 65536, EVENTS = 256, RING = 16384 };
+enum { MOST = 8192, ROOM = 65536, EVENTS = 256, RING = 16384, BLOCKS = 16, AT_ONCE = 4 }; /* BLOCKS in a MB */
 
 struct line {
     char *held;          /* bytes of requests that were not answered yet */
@@ -30,6 +34,8 @@ struct line {
     int left;            /* events of a stream that are still to come */
     unsigned generation; /* the number is given again to another connection */
     int closing;
+    int silent;
+    int blocks, offset;  /* of a flood: how many are still to come, and what was sent of the next */
 };
 
 struct due {
@@ -43,8 +49,12 @@ static struct due ring[RING]; /* all wait equally long, so the order of arrival 
 static unsigned head, tail;
 static int poller, timer;
 static int64_t interval;
-static char answer[2048];
-static int answer_size;
+static char answer[2048], block[ROOM], last[1024];
+static int answer_size, block_size, last_size;
+static const char stream_head[] = "HTTP/1.1 200 OK\r\nServer: mock\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+    "Content-Type: text/event-stream\r\nCache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
+static long hung_up;
+static int64_t hung_up_at, flooded;
 
 static int64_t now(void) {
     struct timespec t;
@@ -52,9 +62,18 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static int busy(struct line *line) {
+    return line->left || line->blocks || line->silent;
+}
+
 static void let_go(int fd) {
-    lines[fd].generation++;
-    lines[fd].left = lines[fd].size = lines[fd].closing = 0;
+    struct line *line = &lines[fd];
+    if (busy(line)) {
+        hung_up++;
+        hung_up_at = now();
+    }
+    line->generation++;
+    line->left = line->size = line->closing = line->silent = line->blocks = line->offset = 0;
     close(fd);
 }
 
@@ -87,25 +106,30 @@ static int event(char *into, const char *choices, const char *more) {
     return sprintf(into, "%x\r\n%s\r\n", size, text);
 }
 
+static int ending(char *into) {
+    int size = event(into, "[]", ",\"usage\":{\"prompt_tokens\":31,\"completion_tokens\":64,\"total_tokens\":95}");
+    return size + sprintf(into + size, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
+}
+
+static void prepare_flood(void) {
+    while (block_size < ROOM - 1024)
+        block_size += event(block + block_size,
+            "[{\"index\":0,\"delta\":{\"content\":\"one more word of very many \"},\"finish_reason\":null}]", "");
+    last_size = ending(last);
+}
+
 /* The next event of a stream; 0 when the connection is gone. */
 static int step(int fd, int first) {
     char out[2048], choices[256];
     int size = 0;
     struct line *line = &lines[fd];
-    if (first)
-        size = sprintf(out, "HTTP/1.1 200 OK\r\nServer: mock\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
-                            "Content-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
-                            "Transfer-Encoding: chunked\r\n\r\n");
+    if (first) size = sprintf(out, "%s", stream_head);
     line->left--;
     snprintf(choices, sizeof choices,
              "[{\"index\":0,\"delta\":{%s\"content\":\"@%lld \"},\"logprobs\":null,\"finish_reason\":%s}]",
              first ? "\"role\":\"assistant\"," : "", (long long)now(), line->left ? "null" : "\"stop\"");
     size += event(out + size, choices, "");
-    if (!line->left) {
-        size += event(out + size, "[]",
-                      ",\"usage\":{\"prompt_tokens\":31,\"completion_tokens\":64,\"total_tokens\":95}");
-        size += sprintf(out + size, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
-    }
+    if (!line->left) size += ending(out + size);
     return put(fd, out, size);
 }
 
@@ -137,13 +161,70 @@ static void run_due(void) {
     arm();
 }
 
+static void wish(int fd, int what, int how) {
+    struct epoll_event event = {.events = what, .data.fd = fd};
+    epoll_ctl(poller, how, fd, &event);
+}
+
+/* As much of a flood as is taken, a few blocks at a time; 0 when the connection is gone. */
+static int flow(int fd) {
+    struct line *line = &lines[fd];
+    for (int n = 0; n < AT_ONCE; n++) {
+        const char *from = line->blocks > 1 ? block : last;
+        int size = line->blocks > 1 ? block_size : last_size;
+        int sent = send(fd, from + line->offset, size - line->offset, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno == EAGAIN) return 1;
+        if (sent < 0) {
+            let_go(fd);
+            return 0;
+        }
+        flooded += sent;
+        line->offset += sent;
+        if (line->offset < size) continue;
+        line->offset = 0;
+        if (--line->blocks) continue;
+        if (line->closing) {
+            let_go(fd);
+            return 0;
+        }
+        wish(fd, EPOLLIN, EPOLL_CTL_MOD);
+        return 1;
+    }
+    return 1;
+}
+
+static int begin_flood(int fd, int megabytes) {
+    if (!put(fd, stream_head, sizeof stream_head - 1)) return 0;
+    lines[fd].blocks = megabytes * BLOCKS + 1; /* the ending is the last */
+    wish(fd, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+    return 1;
+}
+
+static int tell(int fd) {
+    char body[256], out[512];
+    int open = 0;
+    for (int n = 0; n < MOST; n++) open += busy(&lines[n]);
+    int size = snprintf(body, sizeof body, "{\"open\":%d,\"hung_up\":%ld,\"hung_up_at\":%lld,\"flooded\":%lld}", open,
+                        hung_up, (long long)hung_up_at, (long long)flooded);
+    size = snprintf(out, sizeof out,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size, body);
+    return put(fd, out, size);
+}
+
 /* Answer one request; the bytes end with a NUL. 0 when the connection is gone. */
 static int reply(int fd, const char *request, const char *body, int close_after) {
     static const char well[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 69\r\n\r\n"
         "{\"object\":\"list\",\"data\":[{\"id\":\"tiny\",\"object\":\"model\",\"created\":1}]}";
-    const char *found = strstr(body, "\"stream\"");
+    const char *found = strstr(body, "\"stream\""), *flood = strstr(body, "\"flood\":");
     lines[fd].closing = close_after;
-    if (!strncmp(request, "GET ", 4)) {
+    if (!strncmp(request, "GET /seen ", 10)) {
+        if (!tell(fd)) return 0;
+    } else if (strstr(body, "\"silent\":true")) {
+        lines[fd].silent = 1;
+        return 1;
+    } else if (flood) {
+        return begin_flood(fd, atoi(flood + 8));
+    } else if (!strncmp(request, "GET ", 4)) {
         if (!put(fd, well, sizeof well - 1)) return 0;
     } else if (found && strstr(found, "true") && strstr(found, "true") - found < 13) {
         const char *count = strstr(body, "\"max_tokens\"");
@@ -203,11 +284,6 @@ static void hear(int fd) {
     }
 }
 
-static void watch(int fd) {
-    struct epoll_event wish = {.events = EPOLLIN, .data.fd = fd};
-    epoll_ctl(poller, EPOLL_CTL_ADD, fd, &wish);
-}
-
 static void welcome(int listener) {
     int fd, on = 1;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
@@ -218,7 +294,7 @@ static void welcome(int listener) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         if (!lines[fd].held) lines[fd].held = malloc(ROOM);
         lines[fd].size = 0;
-        watch(fd);
+        wish(fd, EPOLLIN, EPOLL_CTL_ADD);
     }
 }
 
@@ -228,6 +304,7 @@ int main(int count, char **words) {
     struct rlimit files = {MOST, MOST};
     setrlimit(RLIMIT_NOFILE, &files);
     prepare_answer();
+    prepare_flood();
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof place;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
@@ -237,9 +314,9 @@ int main(int count, char **words) {
     fflush(stdout);
     poller = epoll_create1(0);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    watch(listener);
-    watch(timer);
-    watch(STDIN_FILENO);
+    wish(listener, EPOLLIN, EPOLL_CTL_ADD);
+    wish(timer, EPOLLIN, EPOLL_CTL_ADD);
+    wish(STDIN_FILENO, EPOLLIN, EPOLL_CTL_ADD);
     struct epoll_event events[EVENTS];
     for (;;) {
         int ready = epoll_wait(poller, events, EVENTS, -1);
@@ -248,7 +325,7 @@ int main(int count, char **words) {
             if (fd == STDIN_FILENO) return 0;
             if (fd == listener) welcome(listener);
             else if (fd == timer) run_due();
-            else hear(fd);
+            else if (!(events[n].events & EPOLLOUT) || flow(fd)) hear(fd);
         }
     }
 }

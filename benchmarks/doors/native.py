@@ -8,8 +8,9 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,20 @@ class Tools:
     engine: Path
     load: Path
 
-    def drive(self, port: int, path: str, key: str, *, connections: int, seconds: float, events: int = 0) -> Load:
+    def drive(
+        self,
+        port: int,
+        path: str,
+        key: str,
+        *,
+        connections: int,
+        seconds: float,
+        events: int = 0,
+        pace_us: int = PACE_US,
+    ) -> Load:
         """Ask at `port` for `seconds`: for streams of `events`, or for JSON when that is 0."""
         kind = "stream" if events else "json"
-        words = (port, kind, connections, seconds, events, PACE_US, path, key)
+        words = (port, kind, connections, seconds, events, pace_us, path, key)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         told = subprocess.run(
             [str(self.load), *map(str, words)], check=True, capture_output=True, timeout=seconds + 120
@@ -61,9 +72,25 @@ class Tools:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What the engine says of itself: answers unfinished now, how many were hung up on and when it last heard of
+    that (CLOCK_MONOTONIC, nanoseconds), bytes of floods that were taken."""
+
+    open: int
+    hung_up: int
+    hung_up_at: int
+    flooded: int
+
+
+@dataclass(frozen=True)
 class MockEngine:
     port: int
     pid: int
+
+    def seen(self) -> Seen:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=10)) as line:
+            line.request("GET", "/seen")
+            return Seen(**json.load(line.getresponse()))
 
     def cpu_seconds(self) -> float:
         return cpu_seconds(self.pid)
@@ -85,11 +112,11 @@ def build(folder: Path) -> Tools:
 
 
 @contextmanager
-def mock_engine(tools: Tools, core: int) -> Iterator[MockEngine]:
+def mock_engine(tools: Tools, core: int, pace_us: int = PACE_US) -> Iterator[MockEngine]:
     """The engine on one core; it ends by itself when this process does."""
     with pinned(core):
         process = subprocess.Popen(
-            [str(tools.engine), str(PACE_US)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [str(tools.engine), str(pace_us)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
     with process:
         assert process.stdout is not None

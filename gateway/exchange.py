@@ -229,7 +229,8 @@ class Exchange:
         """What the answer says of the way to it."""
         said: Headers = ()
         if self.queued_at:
-            said += ((b"x-queue-ms", b"%d" % (self.queue_us // 1000)),)
+            waited_us = self.queue_us or (perf_counter_ns() - self.queued_at) // 1000
+            said += ((b"x-queue-ms", b"%d" % (waited_us // 1000)),)
         if self.cold:
             said += ((b"x-cold-start", b"1"),)
         return said + self.taken.headers if self.taken is not None else said
@@ -281,7 +282,7 @@ class Exchange:
         """The answer's last part. It waits until the caller has taken what came before: who leaves instead did
         not get it."""
         if self.client.full:
-            self._last = lambda: self._finish(status, data)
+            self._end_later(lambda: self._finish(status, data))
         else:
             self._finish(status, data)
 
@@ -303,14 +304,18 @@ class Exchange:
 
     def fail(self, refusal: Refusal) -> None:
         """End a request that can't be answered as asked: with a status, a last event, or a cut."""
-        if self.over:
+        if self.over or self._last is not None:
             return
         if self.client.full:
-            self._last = lambda: self._fail(refusal)
-            if self.connection is not None:
-                self.connection.pause()
+            self._end_later(lambda: self._fail(refusal))
         else:
             self._fail(refusal)
+
+    def _end_later(self, last: Callable[[], None]) -> None:
+        """Whatever comes of the instance until then changes nothing."""
+        self._last = last
+        if self.connection is not None:
+            self.connection.pause()
 
     def _fail(self, refusal: Refusal) -> None:
         self._last, self.code = None, refusal.code

@@ -69,7 +69,7 @@ class Pool:
         try:
             async with asyncio.timeout(self.connect_seconds):
                 _, made = await self.loop.create_connection(lambda: Connection(address, self), *address)
-        except OSError:  # a timeout is one
+        except (OSError, UnicodeError):  # a timeout is the one, a name that can't be a host's the other
             seeker.unreachable()
         else:
             seeker.connected(made)
@@ -77,6 +77,7 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next request if its answer was read to the end and the engine agrees; else hang up."""
         connection.asker = None
+        connection.resume()  # its end may have come while the caller took no more
         if not (connection.complete and connection.reusable and not connection.closed):
             if connection.hung_up and connection.head is None:
                 self._distrust(connection)

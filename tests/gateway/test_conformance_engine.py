@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from gateway.client import Limits
+from gateway.routes import Upstream
 from tests.gateway.caller import (
     CHAT,
     HELLO,
@@ -180,6 +181,14 @@ async def test_where_nothing_listens_another_is_asked(tmp_path: Path) -> None:
             for _ in range(6):
                 await still_serves(gateway)
             assert len(other.seen) == 6
+
+
+async def test_where_the_name_is_none_another_is_asked(tmp_path: Path) -> None:
+    async with Engine() as other, house(tmp_path, other) as gateway:
+        none = Upstream("none", "a" * 64 + ".example", 80)
+        gateway.route(instances=(none, *gateway.app.gateway.table.routes["tiny"].instances))
+        for _ in range(6):
+            await still_serves(gateway)
 
 
 # ── answers that are odd ─────────────────────────────────────────────────────────────────────────

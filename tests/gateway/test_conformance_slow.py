@@ -1,6 +1,7 @@
 """Engines that are slow: to read, to answer, or in the middle of it."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.client import Limits
+from gateway.exchange import Exchange
 from tests.gateway.caller import CHAT, HELLO, MODELS, STREAMED, Script, asked, caller, once, says
 from tests.gateway.engine import Engine
 from tests.gateway.house import house, until
@@ -61,6 +63,68 @@ async def test_models_of_a_slow_engine_do_not_hold_others_up(tmp_path: Path) -> 
         assert (await once(gateway, asked("GET", "/healthz"))).status == 200
         engine.hold.set()
         assert (await waiting.answer()).status == 200
+
+
+async def test_a_stream_that_began_in_the_queue_says_how_long_it_waited(tmp_path: Path) -> None:
+    async with Engine(behaviour="hang") as engine:
+        told = house(tmp_path, engine, limits=Limits(heartbeat_seconds=0.02), capacity_per_instance=1)
+        async with told as gateway, caller(gateway) as first, caller(gateway) as second:
+            await first.send(asked(body=HELLO))
+            await until(lambda: engine.open == 1, "the engine to be busy")
+            await second.send(asked(body=STREAMED))
+            assert int((await second.head()).headers["x-queue-ms"]) >= 20
+
+
+# ── callers that are slow ────────────────────────────────────────────────────────────────────────
+async def test_who_reads_a_long_answer_slowly_spoils_no_connection_for_the_next(tmp_path: Path) -> None:
+    part = b" " * 200_000
+
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(JSON + b"content-length: %d\r\n\r\n" % (4 * len(part)))
+        for _ in range(4):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.01)  # so that each is read by itself
+        return True
+
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway:
+        for _ in range(3):
+            async with caller(gateway) as line:
+                await until(lambda: gateway.server.lines, "the connection to be there")
+                [there] = gateway.server.lines
+                assert there.transport is not None
+                there.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                await line.send(asked(body=HELLO))
+                assert len((await line.answer()).body) == 4 * len(part)
+            await until(lambda: not gateway.server.lines and gateway.app.gateway.pool.idle, "all to be let go")
+        assert engine.connections == 1
+
+
+async def test_who_has_yet_to_take_the_last_event_gets_it_though_the_engine_hangs_up(tmp_path: Path) -> None:
+    full = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(EVENTS + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(EVENT), EVENT))
+        await full.wait()
+        writer.write(b"%x\r\n%b\r\n" % (len(DONE), DONE))
+        await writer.drain()
+        return False
+
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=STREAMED))
+        await line.head()
+        assert await line.chunk() == EVENT
+        [there] = gateway.server.lines
+        assert there.call is not None
+        assert isinstance(there.call.owner, Exchange)
+        connection = there.call.owner.connection
+        there.pause_writing()  # as after a heartbeat that found no room
+        full.set()
+        await until(lambda: engine.open == 0, "the engine to have hung up")
+        await until(lambda: connection is not None and (connection.paused or connection.closed), "that to be seen")
+        there.resume_writing()
+        assert await line.chunk() == DONE
+        assert (await gateway.settled())[0].status == 200
 
 
 # ── engines that do not take the whole request ───────────────────────────────────────────────────

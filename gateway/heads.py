@@ -49,6 +49,8 @@ class Heads(Generic[T]):
         end = data.find(END)
         if not 0 < end <= LONGEST or data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
             return
+        if data.startswith((b"\r", b"\n")):
+            return  # the parser passes over these, and what ends at `end` may be none of the head
         found = LENGTH.search(data, 0, end + 2)
         if (found[1] if found else None) != length:
             return

@@ -220,7 +220,7 @@ class Line(asyncio.Protocol):
         kept = {k: v for k, v in self._headers.items() if k not in (b"upgrade", b"http2-settings")}
         kept[b"connection"] = b",".join(
             token
-            for token in kept[b"connection"].split(b",")
+            for token in kept.get(b"connection", b"").split(b",")
             if token.strip().lower() in (b"close", b"keep-alive")
         )
         lines = b"".join(b"%b: %b\r\n" % header for header in kept.items())
@@ -259,13 +259,14 @@ class Line(asyncio.Protocol):
 
     def _keeps(self, version: str) -> bool:
         tokens = [token.strip() for token in self._headers.get(b"connection", b"").lower().split(b",")]
-        return b"close" not in tokens and (version == "1.1" or b"keep-alive" in tokens)
+        wishes = b"close" not in tokens and (version == "1.1" or b"keep-alive" in tokens)
+        return wishes and self.parser.should_keep_alive()  # else it reads no further
 
     # ── one after the other ──────────────────────────────────────────────────────────────────────
     def over(self, call: Call) -> None:
         """A call is done with."""
-        busy = self.waiting or self.broken or self.full or self.closed or self.arriving or self._turning
-        if busy or self.server.draining or not (call.ended and call.keep):
+        busy = self.waiting or self.broken or self.full or self.closed or self.arriving or self._in_head
+        if busy or self._turning or self.server.draining or not (call.ended and call.keep):
             self.turn()
         else:  # what nearly always is: nothing more came
             self.call = None
@@ -288,6 +289,8 @@ class Line(asyncio.Protocol):
 
     def _begin(self) -> bool:
         """Begin with the next request if there is one; else say what was wrong, or wait."""
+        if self.lingering:
+            return False
         if self.waiting:
             self.call = call = self.waiting.popleft()
             self.deadline = NEVER  # its own limits hold now
@@ -295,8 +298,6 @@ class Line(asyncio.Protocol):
                 self._read_on()
             self.server.answer(call)
             return True
-        if self.lingering:
-            return False
         if self.broken is not None:
             self._refuse(self.broken)
         elif self.deadline == NEVER:

@@ -290,6 +290,15 @@ async def test_a_wish_for_a_websocket_is_passed_over(gateway: House) -> None:
     assert "upgrade" not in answer.headers
 
 
+async def test_a_wish_told_to_a_proxy_is_passed_over_or_granted(gateway: House) -> None:
+    lines = ("proxy-connection: upgrade", "upgrade: websocket")
+    assert (await once(gateway, asked("GET", MODELS, *lines))).status == 200
+    async with caller(gateway) as line:  # the parser reads nothing behind it, so nothing is promised
+        await line.send(asked("GET", MODELS, "proxy-connection: close"))
+        assert (await line.answer()).closes
+        assert await line.ended() == b""
+
+
 async def test_a_wish_cut_anywhere_is_read_the_same(gateway: House) -> None:
     whole = asked("POST", CHAT, *H2C, body=HELLO)
     async with caller(gateway) as line:

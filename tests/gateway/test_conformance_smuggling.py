@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.gateway.caller import AUTH, CHAT, HELLO, MODELS, asked, caller, chunked, still_serves
+from tests.gateway.caller import AUTH, CHAT, HELLO, MODELS, asked, caller, chunked, once, still_serves
 from tests.gateway.engine import Engine
 from tests.gateway.house import House
 
@@ -108,6 +108,18 @@ async def refused(gateway: House, engine: Engine, data: bytes) -> None:
         assert await line.ended() == b"", "a second answer came"
     assert engine.heads == [], "something reached the engine"
     await still_serves(gateway)
+
+
+async def test_what_stood_before_a_good_head_is_not_remembered_as_one(gateway: House) -> None:
+    """The parser passes over line ends before a head, and the first empty line among them is no head's end."""
+    empty = b"\r\r\n\r\n"
+    assert (await once(gateway, empty + asked("GET", MODELS))).status == 200
+    async with caller(gateway) as line:
+        await line.send(empty)
+        await still_serves(gateway)
+        await line.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await line.answer()).status == 400
+    assert len(gateway.records) == 2, "a stranger's line ends were answered by another's request"
 
 
 @pytest.mark.parametrize("data", HEADS.values(), ids=HEADS.keys())

@@ -85,7 +85,8 @@ class Dispatch:
         `tried`: names of instances that took no connection for this request; one that tried goes to the
         front, for it had its turn before.
         """
-        if route.endpoint_id not in self._lines and route.desired == "running":
+        current = self.table is None or self.table.routes.get(route.name) is route
+        if current and route.endpoint_id not in self._lines and route.desired == "running":
             cap = route.capacity_per_instance
             if (instance := self.balancer.take(route.ready, cap=cap, tried=tried)) is not None:
                 return instance

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from gateway.client import Limits
+from tests.gateway.caller import HELLO, announced, caller
 from tests.gateway.engine import Engine
 from tests.gateway.house import ALICE, House, house, route_to, until
 
@@ -205,6 +206,21 @@ async def test_a_caller_that_stops_reading_stops_the_engine_too(tmp_path: Path) 
         writer.transport.abort()
         [record] = await gateway.settled()
         assert record.status == 499
+
+
+async def test_a_body_that_ends_after_the_table_changed_goes_where_the_endpoint_is_now(tmp_path: Path) -> None:
+    async with Engine() as old, Engine() as new, house(tmp_path, old) as gateway:
+        for change, status in (({"instances": route_to(new).instances}, 200), ({"desired": "stopped"}, 409)):
+            async with caller(gateway) as line:
+                await line.send(announced(len(HELLO)))
+                await until(
+                    lambda: any(one.call is not None for one in gateway.server.lines), "the head to be read"
+                )
+                gateway.route(**change)
+                await line.send(HELLO)
+                assert (await line.answer()).status == status
+        assert old.seen == []  # another endpoint's instance may have its address by now
+        assert len(new.seen) == 1
 
 
 async def test_a_request_under_way_keeps_its_route_when_the_table_changes(gateway: House, engine: Engine) -> None:

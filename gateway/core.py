@@ -121,8 +121,9 @@ class Gateway:
         client.owner = waiting = Waiting(client)
         try:
             await look_again()
-        finally:
-            client.owner = None
+        except Exception:
+            log.exception("Keys could not be read anew")  # so what is known has to do
+        client.owner = None
         if waiting.gone:
             client.over()
             return

@@ -41,6 +41,14 @@ async def test_a_token_of_a_signer_that_is_new_to_the_gateway_works_at_its_first
     assert (await gateway.settled())[0].key_id == 1
 
 
+async def test_a_key_nobody_knows_is_refused_though_keys_cannot_be_read(gateway: House) -> None:
+    async def fails() -> None:
+        raise RuntimeError("something is wrong with the code")
+
+    gateway.store.load = fails  # type: ignore[method-assign]
+    assert await ask(gateway, "tir_new00000_secret") == (401, "invalid_api_key")
+
+
 async def test_what_a_person_calls_is_recorded_without_a_key_and_marks_none_as_used(gateway: House) -> None:
     know(gateway)
     assert await ask(gateway, token(sub="person:8", key=None)) == (200, "")

@@ -45,7 +45,9 @@ def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:
         return wrong_value("stream_options", "'stream_options' must be an object.")
     model = request.get("model")
     if model is not None and model not in route.models:
-        return unknown_model(str(model), route.models)
+        if not isinstance(model, str):
+            return wrong_value("model", "'model' must be a string.")
+        return unknown_model(model, route.models)
     additions: dict[str, Any] = {} if model == route.name else {"model": route.name}
     if path in GENERATIONS:
         additions |= {name: value for name, value in route.defaults.items() if request.get(name) is None}

@@ -152,8 +152,9 @@ async def test_invalid_json_says_where(gateway: House, engine: Engine, body: byt
 
 
 async def test_json_nested_too_deep_is_refused_and_breaks_nothing(gateway: House) -> None:
-    body = b'{"messages":' + b"[" * 900 + b"]" * 900 + b"}"
-    error(await gateway.call.post(CHAT, content=body), 400, "invalid_json")
+    for name, code in ((b"messages", "invalid_json"), (b"model", "invalid_value")):
+        body = b'{"%b":' % name + b"[" * 900 + b"]" * 900 + b"}"
+        error(await gateway.call.post(CHAT, content=body), 400, code)
     assert (await gateway.ask()).status_code == 200
 
 

@@ -18,6 +18,7 @@ LINE_END = re.compile(rb"\r\n|\n|\r")
 LONGEST_EVENT = 8 * 2**20
 UNREAD_BYTES = 32 * 1024
 DONE = b"[DONE]"
+CODE = re.compile(r"[\w.:-]{1,64}", re.ASCII)  # what is counted and remembered as one
 
 
 class EventFilter:
@@ -167,4 +168,5 @@ def error_of(error: Any) -> Refusal:
     status = code if isinstance(code, int) and 400 <= code <= 599 else 502
     message = error.get("message")
     text = message if isinstance(message, str) and message else "The engine failed without saying why."
-    return upstream(status, code if isinstance(code, str) else "upstream_error", text)
+    named = code if isinstance(code, str) and CODE.fullmatch(code) else "upstream_error"
+    return upstream(status, named, text)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 CHARS_PER_TOKEN = 4
+MOST = 10**9  # tokens of one answer that make sense; the sums of far more would find no room in the database
 
 
 class Usage(NamedTuple):
@@ -27,7 +28,7 @@ def usage_of(block: Any) -> Usage | None:
     prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens", 0)
     if prompt is None:  # as the responses API says it
         prompt, completion = block.get("input_tokens"), block.get("output_tokens", 0)
-    if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
+    if type(prompt) is int and type(completion) is int and 0 <= prompt <= MOST and 0 <= completion <= MOST:
         return Usage(prompt, completion)
     return None
 

@@ -121,6 +121,13 @@ def test_nothing_follows_an_error_not_even_done() -> None:
     assert not events.done
 
 
+@pytest.mark.parametrize("code", ["x" * 65, "no\0where"])
+def test_a_code_that_could_not_be_remembered_is_not_taken(code: str) -> None:
+    _, events = through([event({"error": {"message": "no", "code": code}})], keep=False)
+    assert events.error is not None
+    assert events.error.code == "upstream_error"
+
+
 @pytest.mark.parametrize("error", ["plain words", {"code": "odd"}, {"message": 3}, 7])
 def test_an_error_of_any_shape_becomes_a_message(error: object) -> None:
     _, events = through([event({"error": error})], keep=False)
@@ -141,7 +148,14 @@ def test_an_event_without_end_is_given_up_and_not_gathered_for_ever() -> None:
         b"".join(map(events.feed, endless))
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": -1}, {"prompt_tokens": "9"}, {"prompt_tokens": True}, [], 3])
+@pytest.mark.parametrize("number", [-1, "9", True, 2**63])
+@pytest.mark.parametrize("of", ["prompt_tokens", "completion_tokens"])
+def test_a_number_of_tokens_that_makes_no_sense_is_not_believed(of: str, number: object) -> None:
+    _, events = through([event({"choices": [], "usage": {"prompt_tokens": 1, of: number}})], keep=True)
+    assert events.usage is None
+
+
+@pytest.mark.parametrize("usage", [[], 3])
 def test_a_usage_that_makes_no_sense_is_not_believed(usage: object) -> None:
     _, events = through([event({"choices": [], "usage": usage})], keep=True)
     assert events.usage is None

@@ -89,7 +89,7 @@ async def test_who_reads_no_goodbye_over_tls_holds_up_no_drain(
         line, _ = await connected(gateway.port)
         await line.send(asked(body=HELLO))
         assert (await line.answer()).status == 200
-        line.writer.transport.pause_reading()
+        line.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a transport for reading, too
         async with asyncio.timeout(30):
             await gateway.server.stop(patience=300)
         line.writer.transport.abort()

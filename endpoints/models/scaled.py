@@ -107,14 +107,14 @@ class Scaled(Desires):
 
     @transaction.atomic
     def end_emergency(self, *, by: By, at: datetime | None = None) -> bool:
-        """Let automatic scaling take instances back again, after its delay. False when no emergency holds any."""
+        """Let automatic scaling take instances back again. False when no emergency holds any."""
         at = at or timezone.now()
         self._lock()
         self._refuse_if_deleted()
         if not self.held(at):
             return False
         self._rewrite(**NO_EMERGENCY)
-        said = f"The emergency was ended. What the load doesn't need goes after {self.scale_down_delay} s."
+        said = "The emergency was ended. Automatic scaling takes back what the load didn't need."
         self.record("endpoint.emergency_ended", by=by, at=at, message=said)
         return True
 

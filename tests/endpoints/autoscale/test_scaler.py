@@ -280,14 +280,15 @@ def test_who_wished_what_stays_as_it_was(gateways: Gateways) -> None:
     assert (endpoint.wished_at, endpoint.wished_by) == wished
 
 
-def test_an_emergency_is_taken_back_only_after_its_time_and_the_delay(gateways: Gateways) -> None:
+def test_an_emergency_is_taken_back_only_after_its_time(gateways: Gateways) -> None:
     endpoint = active(gateways)
-    endpoint.emergency_scale(6, minutes=15, by=None, at=gateways.steering.clock())
-    gateways.pass_time(15 * 60 - 10, endpoint)
-    assert (endpoint.wanted, decisions(endpoint)) == (6, [])
-    gateways.pass_time(DELAY, endpoint)
-    assert endpoint.wanted == 6
-    gateways.pass_time(DELAY + 60, endpoint)
+    endpoint.emergency_scale(3, minutes=15, by=None, at=gateways.steering.clock())
+    gateways.pass_time(DELAY + 40, endpoint)
+    assert (endpoint.wanted, decisions(endpoint)) == (3, [])
+    gateways.steering.turn(seconds=15 * 60 - DELAY - 60)
+    gateways.pass_time(18, endpoint)
+    assert (endpoint.wanted, decisions(endpoint)) == (3, [])
+    gateways.pass_time(DELAY + 40, endpoint)
     assert endpoint.wanted == 1
 
 

@@ -237,5 +237,6 @@ class Connection(asyncio.Protocol):
         keeps = parser.should_keep_alive() and not streamed  # the parser knows only in here
         self.reusable = keeps and self._all_sent()
         length = head.headers.get(b"content-length")
-        if length is not None and not streamed and self._raw:
+        bodied = length is not None and not streamed and head.status not in (204, 304)
+        if bodied and self._raw:
             self.pool.heads.keep(self._raw, head._replace(reusable=keeps), length)

@@ -222,6 +222,13 @@ async def test_an_answer_without_a_length_ends_with_its_connection(tmp_path: Pat
     assert (await played(tmp_path, head + b'{"a":', b"1}", stays=False)).body == b'{"a":1}'
 
 
+async def test_an_answer_that_can_have_no_body_has_none_the_second_time_either(tmp_path: Path) -> None:
+    play = says(b"HTTP/1.1 204 No\r\ncontent-length: 2\r\n\r\n{}")
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway:
+        for _ in range(2):
+            assert (await once(gateway, asked(body=HELLO))).body == b""
+
+
 async def test_what_an_engine_says_too_much_is_never_the_next_callers(tmp_path: Path) -> None:
     double = (JSON + b"content-length: 2\r\n\r\n{}") + (JSON + b"content-length: 6\r\n\r\nsecret")
     async with scripted(tmp_path, double) as (gateway, engine), caller(gateway) as line:

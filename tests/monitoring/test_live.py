@@ -129,6 +129,8 @@ def test_a_stranger_cannot_tell_forbidden_from_missing(endpoint: Endpoint) -> No
 
 VERBS: list[tuple[str, Json]] = [
     ("scale", {"instances": "3"}),
+    ("emergency", {"instances": "3", "minutes": "15"}),
+    ("end-emergency", {}),
     ("stop", {}),
     ("start", {}),
     ("restart", {}),
@@ -170,7 +172,7 @@ def test_a_developer_can_do_each_verb(verb: str, args: Json) -> None:
 
     run(scene)
     after = Endpoint.objects.get(pk=endpoint.pk)
-    wished = verb not in ("start", "cancel")  # it runs already, and nothing is under way
+    wished = verb not in ("start", "cancel", "end-emergency")  # it runs already, and nothing is under way
     assert (after.generation > endpoint.generation) is wished
 
 

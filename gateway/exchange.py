@@ -32,6 +32,7 @@ CLIENT_LEFT = 499
 HEARTBEAT = b": heartbeat\n\n"
 LOST = errors.upstream(502, "upstream_lost", "The instance was lost before its answer was whole.")
 SILENT = errors.upstream(504, "upstream_timeout", "The instance was silent for too long and was given up.")
+BUSY = errors.not_ready("The gateway has no connection left. Try again.", code="gateway_busy", retry_after=1)
 BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
 DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
 JSON = b"application/json"
@@ -153,6 +154,9 @@ class Exchange:
             self.gateway.pool.keep(connection, self.gateway.clock())
         else:
             self._guarded(lambda: self._ask(connection, instance))
+
+    def without_means(self) -> None:
+        self.fail(BUSY)
 
     def unreachable(self) -> None:
         """Nothing began there, so another instance may be asked."""
@@ -434,6 +438,6 @@ class Exchange:
 
     def _sound(self) -> bool | None:
         """What this request says of its instance."""
-        if self.gone or self.code in (DRAINED.code, BROKEN.code):
+        if self.gone or self.code in (DRAINED.code, BROKEN.code, BUSY.code):
             return None
         return self._settled is not None and self._settled < 500

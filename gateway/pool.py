@@ -1,12 +1,17 @@
 """Connections to instances that wait for their next request, and those that are being made."""
 
 import asyncio
+import errno
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from gateway.heads import Heads
 from gateway.upstream import Address, Connection, Head
 
+log = logging.getLogger("gateway")
+
+OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 3.0  # less than the five after which llama.cpp and uvicorn hang up
 FICKLE_SECONDS = 60.0  # without reuse, where an engine hung up right behind an answer
@@ -22,6 +27,9 @@ class Seeker(Protocol):
 
     def unreachable(self) -> None:
         """The instance took no connection: nothing can have begun there."""
+
+    def without_means(self) -> None:
+        """This process has no file or no port left for a connection, which says nothing of the instance."""
 
 
 class Pool:
@@ -69,8 +77,12 @@ class Pool:
         try:
             async with asyncio.timeout(self.connect_seconds):
                 _, made = await self.loop.create_connection(lambda: Connection(address, self), *address)
-        except (OSError, UnicodeError):  # a timeout is the one, a name that can't be a host's the other
-            seeker.unreachable()
+        except (OSError, UnicodeError) as problem:  # a timeout is the one, a name that can't be a host's the other
+            if isinstance(problem, OSError) and problem.errno in OURS:
+                log.error("No connection to %s:%d: %s", *address, problem.strerror)  # noqa: TRY400 (no error of code)
+                seeker.without_means()
+            else:
+                seeker.unreachable()
         else:
             seeker.connected(made)
 

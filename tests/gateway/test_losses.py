@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import orjson
@@ -232,3 +234,20 @@ async def test_a_request_under_way_keeps_its_route_when_the_table_changes(gatewa
     answer: httpx.Response = await task
     assert answer.text.endswith("data: [DONE]\n\n")
     assert route_to().name == "tiny"
+
+
+async def test_a_gateway_without_a_file_left_says_so_and_blames_no_instance(
+    gateway: House, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    loop = asyncio.get_running_loop()
+    full = SimpleNamespace(create_task=loop.create_task, call_soon=loop.call_soon, create_connection=refuse)
+    monkeypatch.setattr(gateway.app.gateway.pool, "loop", full)
+    answer = await gateway.ask()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "gateway_busy")
+    assert not gateway.app.gateway.balancer.is_ejected("tiny-0")
+    assert gateway.app.gateway.balancer.in_flight == {}
+    monkeypatch.undo()
+    assert (await gateway.ask()).status_code == 200

@@ -9,7 +9,7 @@ from gateway import errors
 from gateway.auth import authenticate, authorise
 from gateway.errors import Refusal
 from gateway.rewrite import GENERATIONS
-from gateway.routes import Key, Route, RouteTable
+from gateway.routes import Key, Route, RouteTable, least_tokens
 
 SERVED = dict.fromkeys((*GENERATIONS, "v1/embeddings", "v1/responses", "v1/rerank"), "POST") | {"v1/models": "GET"}
 HEALTH = "health"
@@ -51,13 +51,14 @@ class Place:
 
 class Admitted(NamedTuple):
     """A caller who may call this endpoint. `refusal` is why what it asks for can't be answered all the same, which
-    counts; `limited` if quotas hold for it."""
+    counts; `limited` if quotas hold for it, `tokens` the tightest limit of tokens."""
 
     key: Key
     route: Route
     rest: str
     limited: bool = False
     refusal: Refusal | None = None
+    tokens: int | None = None
 
 
 def locate(table: RouteTable, path: str, host: str) -> Place | None:
@@ -80,8 +81,12 @@ def admit(table: RouteTable, place: Place, authorization: str | None, *, at: dat
         return key
     if place.route is None:
         return errors.unknown_endpoint(place.name)
-    limited = key.quotas is not None or place.route.admission.quotas is not None
-    return authorise(key, place.route) or Admitted(key, place.route, place.rest, limited)
+    return authorise(key, place.route) or admitted(key, place.route, place.rest)
+
+
+def admitted(key: Key, route: Route, rest: str, refusal: Refusal | None = None) -> Admitted:
+    quotas = key.quotas, route.admission.quotas
+    return Admitted(key, route, rest, any(quotas), refusal, least_tokens(*quotas))
 
 
 def allowed(rest: str, method: str) -> Refusal | None:

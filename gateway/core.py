@@ -25,7 +25,7 @@ from gateway.exchange import JSON, Exchange
 from gateway.meter import Meter
 from gateway.pool import Pool
 from gateway.queue import Dispatch, hopeless
-from gateway.routes import Route, RouteTable, least_tokens
+from gateway.routes import Route, RouteTable
 
 log = logging.getLogger("gateway")
 ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
@@ -140,7 +140,7 @@ class Gateway:
             exchange.place()
             return
         key, route = exchange.admitted.key, exchange.admitted.route
-        tokens = exchange.prepared.tokens(least_tokens(key.quotas, route.admission.quotas))
+        tokens = exchange.prepared.tokens(exchange.admitted.tokens)
         found = self.limiter.take_now(key, route, tokens)
         if found is not None:
             exchange.limited(found)

@@ -91,7 +91,8 @@ class Limiter:
         self.name = secrets.token_hex(6)
         self.lease, self.patience, self.clock, self.wall = lease, patience, clock, wall
         self.problem = ""  # why this gateway counts alone; "" while it does not
-        self.local = Buckets()  # what this gateway let pass
+        self._local = Buckets()  # what this gateway let pass
+        self._noted: list[tuple[str, int, int, int]] = []  # and what is not counted there yet
         self.shares: dict[str | int, Share] = {}
         self.waiting: list[Waiting] = []
         self.dirty: dict[Share, None] = {}  # those with something to tell
@@ -156,7 +157,11 @@ class Limiter:
 
     def _shares(self, key: Key, route: Route, at: float) -> tuple[Share, ...]:
         found = []
-        if key.quotas is not None:
+        known = self.shares.get(key.holder)
+        if known is not None and known.quotas is key.quotas:
+            known.seen = at
+            found.append(known)
+        elif key.quotas is not None:
             whose = "This API key" if key.holder.startswith("key:") else "This caller"
             found.append(self._share(key.holder, key.holder, whose, key.quotas, at))
         quotas = route.admission.quotas
@@ -178,7 +183,7 @@ class Limiter:
     def _taken(self, shares: tuple[Share, ...], cells: tuple[int, ...], tokens: int) -> Taken:
         for share, cell in zip(shares, cells, strict=True):
             limits = share.limits
-            self.local.note(share.name, cell, int(limits[REQUESTS] >= 0), tokens if limits[TOKENS] >= 0 else 0)
+            self._note(share.name, cell, int(limits[REQUESTS] >= 0), tokens if limits[TOKENS] >= 0 else 0)
         return Taken(self, shares, cells, tokens)
 
     def _alone(self, shares: tuple[Share, ...], tokens: int) -> Taken | Refusal:
@@ -226,9 +231,26 @@ class Limiter:
         if self.holding:
             self._set_timer()
 
+    @property
+    def local(self) -> Buckets:
+        """What this gateway let pass itself, all of it."""
+        noted, self._noted = self._noted, []
+        sums: dict[tuple[str, int], list[int]] = {}
+        for name, cell, requests, tokens in noted:
+            total = sums.setdefault((name, cell), [0, 0])
+            total[REQUESTS] += requests
+            total[TOKENS] += tokens
+        for (name, cell), (requests, tokens) in sums.items():
+            self._local.note(name, cell, requests, tokens)
+        return self._local
+
+    def _note(self, name: str, cell: int, requests: int, tokens: int) -> None:
+        """Counted some at a time, for it is of use only while the shared count is away."""
+        self._noted.append((name, cell, requests, tokens))
+
     def _correct(self, share: Share, cell: int, requests: int, tokens: int) -> None:
         """Count more or less than was taken."""
-        self.local.note(share.name, cell, requests, tokens)
+        self._note(share.name, cell, requests, tokens)
         share.owe(cell, requests, tokens)
         self._tell_later(share)
 

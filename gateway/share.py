@@ -23,6 +23,10 @@ RATE_SECONDS = 0.02  # the shortest time that a rate is judged by
 SHUT_SECONDS = 1.0  # how long a refusal may be repeated without asking
 
 NAMES = ("requests", "tokens", "concurrent_requests")
+HEADERS = tuple(
+    (b"x-ratelimit-limit-" + name, b"x-ratelimit-remaining-" + name, b"x-ratelimit-reset-" + name)
+    for name in (b"requests", b"tokens")
+)
 
 
 class Share:
@@ -171,15 +175,17 @@ def headers_of(shares: tuple[Share, ...], reset: tuple[bytes, bytes] = (b"1m0s",
     """The tightest limit of requests and that of tokens. Reset is when nothing of the last minute counts any
     more, which for a request that was let in just now is a minute away."""
     found: Headers = ()
-    for what in (REQUESTS, TOKENS):
-        limited = [share for share in shares if share.limits[what] != LIMITLESS]
-        if limited:
-            share = limited[0] if len(limited) == 1 else min(limited, key=lambda one: one.left[what])
-            name = NAMES[what].encode()
+    for what, (limit, remaining, resets) in enumerate(HEADERS):
+        tight = None
+        for share in shares:
+            if share.limits[what] != LIMITLESS and (tight is None or share.left[what] < tight.left[what]):
+                tight = share
+        if tight is not None:
+            left = tight.left[what]
             found += (
-                (b"x-ratelimit-limit-" + name, b"%d" % share.limits[what]),
-                (b"x-ratelimit-remaining-" + name, b"%d" % max(0, share.left[what])),
-                (b"x-ratelimit-reset-" + name, reset[what]),
+                (limit, b"%d" % tight.limits[what]),
+                (remaining, b"%d" % left if left > 0 else b"0"),
+                (resets, reset[what]),
             )
     return found
 

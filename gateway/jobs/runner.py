@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from gateway.admit import Admitted, allowed
+from gateway.admit import Admitted, admitted, allowed
 from gateway.auth import authorise
 from gateway.contract import Away
 from gateway.core import Gateway
@@ -171,9 +171,8 @@ class Runner:
         refusal = _expired(key) or authorise(key, route)
         if refusal is not None:
             return refused(refusal.status, refusal.body())
-        limited = key.quotas is not None or route.admission.quotas is not None
         refusal = allowed(run.path, "POST") or hopeless(route)
-        return Admitted(replace(key, id=UNBILLED), route, run.path, limited=limited, refusal=refusal)
+        return admitted(replace(key, id=UNBILLED), route, run.path, refusal)
 
 
 def _asker(run: Run, table: RouteTable) -> Key | None:

@@ -129,6 +129,7 @@ class Line(asyncio.Protocol):
         self.waiting.clear()
         if self.call is not None and self.call.owner is not None:
             self.call.owner.caller_left()
+        del self.parser  # it knows this line: both would stay until garbage is looked for
 
     def pause_writing(self) -> None:
         self.full, self._full_since = True, self.loop.time()

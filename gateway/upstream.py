@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
             b"content-length" in head.headers or b"transfer-encoding" in head.headers
         )
         self.hung_up = not self.closed
-        self.closed, self.reusable = True, False
+        self.closed, self.reusable, self.parser = True, False, None
         if asked and unframed and exc is None:
             self.complete = True  # an answer without a length ends with its connection
             self._tell()

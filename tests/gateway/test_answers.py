@@ -1,11 +1,14 @@
 """What a caller gets, and what is counted for it."""
 
+import gc
 from pathlib import Path
 
 import orjson
 import pytest
 
+from gateway.line import Line
 from gateway.routes import Admission
+from gateway.upstream import Connection
 from tests.gateway.engine import Engine
 from tests.gateway.house import House, house, until
 
@@ -158,6 +161,18 @@ async def test_nothing_is_held_after_answers(gateway: House) -> None:
     await gateway.ask()
     await gateway.ask(stream=True)
     assert gateway.app.gateway.balancer.in_flight == {}
+
+
+async def test_a_connection_that_ended_leaves_nothing_to_look_for(gateway: House) -> None:
+    """Garbage that only a search through everything finds is a pause for all, and grows with each connection."""
+    gc.collect()
+    gc.disable()
+    try:
+        await gateway.ask(stream=True)  # after which its engine is hung up on
+        await gateway.call.aclose()
+        await until(lambda: not any(isinstance(one, Line | Connection) for one in gc.get_objects()), "all to go")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("stream", [False, True])

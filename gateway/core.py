@@ -29,6 +29,7 @@ from gateway.routes import Route, RouteTable
 
 log = logging.getLogger("gateway")
 ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
+LOOK_SECONDS = 5.0  # for keys to be read anew; a database that hangs must not hold its callers
 NO_STORE = ((b"cache-control", b"no-store"),)
 
 
@@ -120,9 +121,10 @@ class Gateway:
         """An unknown key may have been made since keys were last read, so that is not refused unseen."""
         client.owner = waiting = Waiting(client)
         try:
-            await look_again()
-        except Exception:
-            log.exception("Keys could not be read anew")  # so what is known has to do
+            async with asyncio.timeout(LOOK_SECONDS):
+                await look_again()
+        except Exception as problem:  # noqa: BLE001 (whatever it is, what is known has to do)
+            log.warning("Keys could not be read anew: %r", problem)
         client.owner = None
         if waiting.gone:
             client.over()

@@ -1,12 +1,15 @@
 """Signed tokens and allow-lists at a running gateway."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gateway import core
 from gateway.routes import RouteTable, digest
 from gateway.tokens import Trust
 from tests.gateway.house import ALICE, ASK, KEYS, House, until
@@ -41,11 +44,17 @@ async def test_a_token_of_a_signer_that_is_new_to_the_gateway_works_at_its_first
     assert (await gateway.settled())[0].key_id == 1
 
 
-async def test_a_key_nobody_knows_is_refused_though_keys_cannot_be_read(gateway: House) -> None:
-    async def fails() -> None:
-        raise RuntimeError("something is wrong with the code")
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_key_nobody_knows_is_refused_though_keys_cannot_be_read(
+    gateway: House, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    async def load() -> None:
+        if not hangs:
+            raise RuntimeError("something is wrong with the code")
+        await asyncio.Event().wait()
 
-    gateway.store.load = fails  # type: ignore[method-assign]
+    gateway.store.load = load  # type: ignore[method-assign]
+    monkeypatch.setattr(core, "LOOK_SECONDS", 0.3)
     assert await ask(gateway, "tir_new00000_secret") == (401, "invalid_api_key")
 
 

@@ -1,7 +1,8 @@
 """Every door to the engine: how ours and each peer is configured and started.
 
-Ours has authentication, limits, routing, spool and metering on. nginx and envoy are plain proxies; vllm-router
-balances over one worker; LiteLLM knows one key and has no database. One worker process each.
+Ours has authentication, routing, queue, spool, metering and telemetry on, and once more a key that has limits.
+nginx and envoy are plain proxies; vllm-router balances over one worker; LiteLLM knows one key and has no database.
+One worker process each.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.doors.installs import Missing, installed
+from tests.gateway.gatewayd import LIMITED
 from tests.gateway.house import ALICE
 from tir_console.up.ports import free_port
 
@@ -41,6 +43,11 @@ def ours(folder: Path, engine: int) -> Start:
     command = (sys.executable, "-m", "tests.gateway.gatewayd", str(folder), str(port), str(engine))
     python = f"Python {sys.version.split()[0]}"
     return Start(command, python, port, path=f"/e/tiny{CHAT}", key=ALICE, environ={"PYTHONPATH": str(ROOT)})
+
+
+def limited(folder: Path, engine: int) -> Start:
+    """Ours once more, called with a key that has limits: they are looked at, and none is reached."""
+    return replace(ours(folder, engine), key=LIMITED)
 
 
 def nginx(folder: Path, engine: int) -> Start:
@@ -129,6 +136,7 @@ def litellm(folder: Path, engine: int) -> Start:
 
 DOORS: Mapping[str, Callable[[Path, int], Start]] = {
     "ours": ours,
+    "ours_limited": limited,
     "nginx": nginx,
     "vllm_router": vllm_router,
     "envoy": envoy,

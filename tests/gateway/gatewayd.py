@@ -12,7 +12,7 @@ import orjson
 
 from gateway.meter import Meter
 from gateway.passport import Passport
-from gateway.routes import Route, RouteTable, Upstream
+from gateway.routes import Key, Quotas, Route, RouteTable, Upstream, digest
 from gateway.server import serve
 from gateway.totals import Rows
 from tests.gateway.house import KEYS, MemoryStore
@@ -46,13 +46,18 @@ def read(path: Path) -> dict[str, int]:
     return found
 
 
+LIMITED = "tir_limited0_secret"  # a caller with all three quotas, none of which it reaches
+QUOTAS = Quotas(requests_per_minute=10**9, tokens_per_minute=10**12, concurrent_requests=10**5)
+
+
 def main() -> None:
     folder, port, *engines = Path(sys.argv[1]), *map(int, sys.argv[2:])
     instances = tuple(
         Upstream(f"tiny-{n}", "127.0.0.1", engine, revision_id=7) for n, engine in enumerate(engines)
     )
     route = Route(5, "tiny", "local", project_id=1, revision_id=7, instances=instances)
-    store = FileStore(RouteTable([route], KEYS), folder / "flushed.json")
+    keys = {**KEYS, digest(LIMITED): Key(4, project_id=1, holder="key:4", quotas=QUOTAS)}
+    store = FileStore(RouteTable([route], keys), folder / "flushed.json")
     serve(Meter.open(folder / "spool"), store, host="127.0.0.1", port=port)
 
 

@@ -3,8 +3,8 @@
 Doors: ours (also with a key that has limits), nginx as a plain reverse proxy, vllm-router, envoy, LiteLLM. A door
 has one core, the engine and the load generator (both in C) share another; doors take turns, three rounds, medians.
 JSON at 1, 16, 64 connections; 64 streams with an event every 10 ms. Peers from PyPI are installed once, under the
-user's cache folder. The engine is measured without a door first: that is what "added" is over, and it shows how far
-the harness could go.
+user's cache folder. The engine is measured without a door first: that is what "added" is over, and it shows how
+far the harness could go.
 
 `--quick` takes under a minute and leaves LiteLLM and limits out; all of it takes about seven. Linux only: it pins
 cores.

@@ -151,7 +151,7 @@ class Call:
             parts.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 framed = True
-            elif name == b"content-type" and value.startswith(b"text/event-stream"):
+            elif name == b"content-type" and value.startswith(b"text/event-stream;"):
                 self.streaming = True
         if not self.complete or self.line.server.draining:
             self.keep = False

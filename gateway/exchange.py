@@ -136,7 +136,7 @@ class Exchange:
 
     def turned_away(self, refusal: Refusal) -> None:
         self.queue_us += (perf_counter_ns() - self.queued_at) // 1000
-        self.fail(refusal)
+        self._guarded(lambda: self.fail(refusal))
 
     def _reach(self, instance: Upstream) -> None:
         pool = self.gateway.pool
@@ -214,7 +214,7 @@ class Exchange:
         self.answer_whole(200, kind, body)
 
     def lost(self) -> None:
-        self.fail(LOST)
+        self._guarded(lambda: self.fail(LOST))
 
     def send(self, data: bytes) -> None:
         """A part of the answer; the instance waits while the caller takes no more."""
@@ -248,13 +248,14 @@ class Exchange:
         """Hang up on the instance now: this is what ends its work."""
         self.gone = True
         if not self.over:
-            self.settle(CLIENT_LEFT)
+            self._guarded(lambda: self.settle(CLIENT_LEFT))
+        if not self.over:
             self.release()
 
     def caller_ready(self) -> None:
         last = self._last
         if last is not None:
-            last()
+            self._guarded(last)
         elif self.connection is not None:
             self.connection.resume()
 
@@ -275,7 +276,9 @@ class Exchange:
         if self.over or self.client.full or now - self.heard < limits.heartbeat_seconds:
             return
         if self.connection is not None and now - self.silent_since >= limits.silence_seconds:
-            self.fail(SILENT)
+            self._guarded(lambda: self.fail(SILENT))
+        elif self.client.started and not self.client.streaming:
+            return  # into JSON goes nothing
         elif self.prepared.stream and (self.connection is not None or self.queued_at):
             self.heard = now
             self.start_stream()

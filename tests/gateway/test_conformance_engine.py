@@ -289,8 +289,10 @@ async def test_what_an_engine_says_without_end_is_not_kept(tmp_path: Path, start
         assert len(engine.seen) == 1
 
 
-async def test_an_answer_that_breaks_in_its_middle_is_seen_to_be_cut(tmp_path: Path) -> None:
-    parts = [JSON + b"content-length: 300000\r\n\r\n", b"x" * 100_000, b"x" * 100_000]
+@pytest.mark.parametrize("kind", [b"application/json", b"text/event-streams"])
+async def test_an_answer_that_breaks_in_its_middle_is_seen_to_be_cut(tmp_path: Path, kind: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: 300000\r\n\r\n" % kind
+    parts = [head, b"x" * 100_000, b"x" * 100_000]
     async with Script(play=_apart(*parts)) as engine, house(tmp_path, engine) as gateway:
         async with caller(gateway) as line:
             await line.send(asked(body=HELLO))

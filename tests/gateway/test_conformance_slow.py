@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.client import Limits
@@ -63,6 +64,29 @@ async def test_models_of_a_slow_engine_do_not_hold_others_up(tmp_path: Path) -> 
         assert (await once(gateway, asked("GET", "/healthz"))).status == 200
         engine.hold.set()
         assert (await waiting.answer()).status == 200
+
+
+async def test_no_heartbeat_goes_into_json_that_was_asked_for_as_a_stream(tmp_path: Path) -> None:
+    seen = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(JSON + b"transfer-encoding: chunked\r\n\r\n2\r\n[1\r\n")
+        while not seen.is_set():  # it begins to pass on with the second part that it reads by itself
+            writer.write(b"1\r\n \r\n")
+            await asyncio.sleep(0.01)
+        writer.write(b"3\r\n,2]\r\n0\r\n\r\n")
+        return True
+
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=STREAMED))
+        await line.head()
+        [there] = gateway.server.lines
+        there.look(asyncio.get_running_loop().time() + 100)
+        seen.set()
+        body = b""
+        while chunk := await line.chunk():
+            body += chunk
+        assert orjson.loads(body) == [1, 2]
 
 
 async def test_a_stream_that_began_in_the_queue_says_how_long_it_waited(tmp_path: Path) -> None:

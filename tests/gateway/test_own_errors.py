@@ -60,6 +60,20 @@ async def test_in_a_stream(gateway: House, engine: Engine, monkeypatch: pytest.M
     await until(lambda: engine.open == 0, "the engine to be let go")
 
 
+@pytest.mark.parametrize("behaviour", ["hang after first", "cut stream"])
+async def test_after_the_caller_or_the_engine_left(
+    gateway: House, engine: Engine, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    engine.behaviour = behaviour
+    monkeypatch.setattr(answer.Stream, "tokens", fails)
+    async with caller(gateway) as line:
+        await line.send(asked(body=STREAMED))
+        await line.head()
+    assert [record.status for record in await gateway.settled()] == [500]
+    await until(lambda: gateway.app.gateway.balancer.in_flight == {}, "the instance to be let go")
+    await until(lambda: engine.open == 0, "the engine to be let go")
+
+
 async def test_of_one_that_waited_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Engine(behaviour="hang") as engine, house(tmp_path, engine, capacity_per_instance=1) as gateway:
         async with caller(gateway) as first, caller(gateway) as second:

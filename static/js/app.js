@@ -24,6 +24,7 @@ async function prepare(root) {
 
 prepare(document.body);
 focusFirstError(document.body);
+if (location.hash) addEventListener("load", () => document.activeElement === document.body && focusFirstError(document.body)); // going to the hash takes the focus
 const tab = document.querySelector(".tabs > [aria-current]"); // on a phone, tabs are wider than the page
 if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - tab.parentElement.clientWidth / 3;
 document.addEventListener("htmx:load", (event) => {

@@ -8,7 +8,7 @@ document.addEventListener("click", (event) => {
     dialog.querySelector("form")?.reset();
     guard(dialog);
     dialog.showModal();
-    dialog.querySelector("[autofocus], .dialog-body :is(input, select, textarea)")?.focus();
+    dialog.querySelector("[autofocus], .dialog-body :is(input:not([type='hidden']), select, textarea)")?.focus();
     return;
   }
   const closer = event.target.closest("dialog [data-close]");

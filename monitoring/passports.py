@@ -24,7 +24,7 @@ class Kept(models.TextChoices):
     SAMPLE = "sample", "Sample"
 
 
-REASONS = {Kept.ERRORS: "error", Kept.SLOWEST: "one of the slowest", Kept.SAMPLE: "sample"}
+REASONS = {Kept.ERRORS: "error", Kept.SLOWEST: "slowest", Kept.SAMPLE: "sample"}
 
 
 def found(endpoint: Endpoint, *, kept: str = "", status: str = "", q: str = "") -> QuerySet[RequestRecord]:

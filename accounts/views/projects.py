@@ -144,7 +144,7 @@ def _members(
             "what_roles_do": [(role.label, does) for role, does in WHAT_ROLES_DO.items()],
             "invite": invite or InviteForm(),
             "rename": rename or ProjectForm(instance=here.project),
-            "audit": here.project.audit.exclude(what__regex=r"^(key|service)\.")[:20],
+            "audit": here.project.audit.exclude(what__regex=r"^(key|service|webhook_secret)\.")[:20],
         },
         status=422 if invite or rename else 200,
     )

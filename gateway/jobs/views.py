@@ -45,6 +45,7 @@ def listing(request: HttpRequest, project: str) -> HttpResponse:
         "endpoints": list(living.values_list("name", flat=True)),
         "states": list(State),
         "example": _example(living.first()),
+        "may_operate": access.may(here, Right.OPERATE),
     }
     return _whole_or_part(request, "jobs/list.html", context)
 

@@ -17,6 +17,7 @@ def _whole(name: str, label: str, unit: str, hint: str) -> forms.IntegerField:
     _, low, high = RANGES[name]
     optional = name in UNLIMITED
     span = f"{low:,} to {high:,} {unit}"
+    least = f"1 {unit.removesuffix('s')}" if low == 1 else f"{low:,} {unit}"
     otherwise = ", or nothing for no limit" if optional else ""
     return forms.IntegerField(
         label=label,
@@ -26,7 +27,7 @@ def _whole(name: str, label: str, unit: str, hint: str) -> forms.IntegerField:
         error_messages={
             "required": f"{label} is missing. Give a whole number from {span}.",
             "invalid": f"{label} must be a whole number from {span}{otherwise}.",
-            "min_value": f"{label} must be at least {low:,} {unit}{otherwise}; you gave %(show_value)s.",
+            "min_value": f"{label} must be at least {least}{otherwise}; you gave %(show_value)s.",
             "max_value": f"{label} must be at most {high:,} {unit}; you gave %(show_value)s.",
         },
         help_text=f"{hint} {low:,} to {high:,}{', empty for no limit' if optional else ''}.",

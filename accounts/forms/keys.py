@@ -118,7 +118,10 @@ class KeyForm(LifeForm, AllowanceForm):
     """`may_manage` False takes the scope that only admins may give out of the choices."""
 
     name = forms.CharField(
-        label="Name", max_length=80, help_text="Where it will be used, such as “checkout service”."
+        label="Name",
+        max_length=80,
+        help_text="Where it will be used, such as “checkout service”.",
+        error_messages={"required": "Give the key a name, so that others know what uses it."},
     )
     scopes = forms.MultipleChoiceField(
         label="What it may do", initial=[Scope.INFERENCE], widget=forms.CheckboxSelectMultiple
@@ -155,6 +158,7 @@ class AccountForm(LifeForm, ChangeAccountForm):
         label="Name",
         max_length=60,
         validators=[NAME],
+        error_messages={"required": "Give the account a name, such as the program’s."},
         help_text="Small letters, digits and hyphens, such as “checkout”.",
     )
     field_order = ["request_id", "name", "description", "expiry", "expires_on", "reach", "endpoints"]

@@ -28,7 +28,7 @@ class Panel:
 
     machine: InstanceType | None
     instances: int
-    most: int
+    most: int | None
     per_request: bool
     need: Estimate | None
     parts: tuple[dict[str, Any], ...]
@@ -50,7 +50,7 @@ def panel_of(judged: Judged, answers: dict[str, dict[str, Any]]) -> Panel:
     return Panel(
         machine=machine,
         instances=max(1, scaling.get("min_instances", 1), scaling.get("warm_spare", 0)),
-        most=scaling.get("max_instances", 1),
+        most=scaling.get("max_instances"),
         per_request=scaling.get("billing_model") == "per_request",
         need=need,
         parts=_parts(need),

@@ -71,7 +71,7 @@ def test_an_emptied_limit_is_none(alice: Client, endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "told"),
     [
-        ("requests_per_minute", "0", "must be at least 1 requests, or nothing for no limit; you gave 0."),
+        ("requests_per_minute", "0", "must be at least 1 request, or nothing for no limit; you gave 0."),
         ("tokens_per_minute", "many", "must be a whole number from 1 to 1,000,000,000 tokens, or nothing"),
         ("queue_limit", "10001", "must be at most 10,000 requests; you gave 10001."),
         ("queue_seconds", "", "is missing. Give a whole number from 0 to 600 s."),

@@ -375,6 +375,8 @@ class Line(asyncio.Protocol):
                 call.owner.look(now)
         elif now >= self.deadline:
             self._expire()
+        elif self.server.draining and self.between:
+            self.close()  # it came as the drain began
 
     def _expire(self) -> None:
         if self.transport is not None and (self.full or self.transport.is_closing()):

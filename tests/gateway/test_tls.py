@@ -95,6 +95,26 @@ async def test_who_reads_no_goodbye_over_tls_holds_up_no_drain(
         line.writer.transport.abort()
 
 
+async def test_who_greets_only_after_the_stop_holds_up_no_drain(tmp_path: Path) -> None:
+    certificate = Certificate(*make(tmp_path, "first"))
+    async with Engine() as engine, house(tmp_path / "spool", engine, certificate=certificate) as gateway:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        busy, _ = await connected(gateway.port)  # by when the first is taken up, too
+        engine.behaviour = "hang"
+        await busy.send(asked(body=HELLO))
+        await until(lambda: engine.open == 1, "the engine to be asked")
+        stopping = asyncio.create_task(gateway.server.stop(patience=300))
+        await until(lambda: gateway.server.draining, "the stop to begin")
+        await writer.start_tls(context)
+        engine.hold.set()
+        assert (await busy.answer()).closes
+        async with asyncio.timeout(30):
+            await stopping
+        writer.transport.abort()
+
+
 async def test_a_renewal_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     chain, _ = make(tmp_path, "first")
     certificate = Certificate(chain, tmp_path / "key.pem")

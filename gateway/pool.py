@@ -89,7 +89,8 @@ class Pool:
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next request if its answer was read to the end and the engine agrees; else hang up."""
         connection.asker = None
-        connection.resume()  # its end may have come while the caller took no more
+        if connection.paused:  # its end came while the caller took no more
+            connection.resume()
         if not (connection.complete and connection.reusable and not connection.closed):
             if connection.hung_up and connection.head is None:
                 self._distrust(connection)

@@ -109,8 +109,8 @@ class Keeper:
     async def refresh(self) -> None:
         try:
             table = await self.store.load()
-        except Away as away:
-            self.routes.failed(away)
+        except Exception as problem:  # noqa: BLE001 (a row that can't be read may not stop the reading for good)
+            self.routes.failed(problem)
             return
         if table is not None:
             self.gateway.take_table(table)
@@ -238,9 +238,12 @@ class Keeper:
 
 
 async def every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
-    """Act now and then at fixed distances, however long an act takes."""
+    """Act now and then at fixed distances, however long an act takes and whether it fails."""
     due = monotonic()
     while True:
-        await act()
+        try:
+            await act()
+        except Exception:
+            log.exception("What is done every %g s failed this time", seconds)
         due = max(due + seconds, monotonic())
         await asyncio.sleep(due - monotonic())

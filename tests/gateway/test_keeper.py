@@ -1,7 +1,11 @@
 """Beside traffic: fresh routes, counts written once the database is back, a tick, an honest health."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from gateway.contract import Away
 from gateway.routes import RouteTable
@@ -68,6 +72,29 @@ async def test_with_the_database_away_traffic_goes_on_and_nothing_is_lost(gatewa
     assert gateway.store.used.keys() == {1}
     answer = await gateway.call.get("/healthz")
     assert (answer.json()["status"], answer.json()["flush"]["unwritten_rows"]) == ("ok", 0)
+
+
+async def test_what_is_done_beside_traffic_is_done_again_after_any_failure(
+    gateway: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def failing(name: str) -> Callable[..., Any]:
+        async def fail(*_: object) -> Any:
+            monkeypatch.undo()
+            failed.append(name)
+            raise ValueError("a row that nobody can read")
+
+        return fail
+
+    monkeypatch.setattr(gateway.store, "load", failing("load"))
+    await until(lambda: failed == ["load"], "the routes to be read")
+    assert gateway.app.keeper.routes.problem
+    await until(lambda: not gateway.app.keeper.routes.problem, "the routes to be read again")
+    monkeypatch.setattr(gateway.store, "publish", failing("publish"))
+    await until(lambda: failed == ["load", "publish"], "a tick")
+    ticks = len(gateway.store.ticks)
+    await until(lambda: len(gateway.store.ticks) > ticks, "the next tick")
 
 
 async def test_a_repeated_flush_counts_nothing_twice(gateway: House) -> None:

@@ -143,9 +143,11 @@ class Pool:
             del self.leaving[connection]
             connection.close()
         for address, waiting in list(self.idle.items()):
-            kept = [one for one in waiting if one.idle_since > oldest and not one.closed]
+            kept = []
             for one in waiting:
-                if one not in kept:
+                if one.idle_since > oldest and not one.closed:
+                    kept.append(one)
+                else:
                     one.close()
             if kept:
                 self.idle[address] = kept

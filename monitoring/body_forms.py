@@ -14,6 +14,12 @@ class BodiesForm(forms.Form):
         min_value=1,
         max_value=1_000_000,
         initial=100,
+        error_messages={
+            "required": "Give a whole number, such as 100.",
+            "invalid": "Give a whole number, such as 100.",
+            "min_value": "Give 1 or more; 1 keeps every one.",
+            "max_value": "Give 1,000,000 or less, or keep none.",
+        },
         help_text="Drawn by chance, and at most ten a minute and gateway. 1 keeps every one of those ten.",
     )
     patterns = forms.CharField(

@@ -204,7 +204,7 @@ def test_an_operator_opts_in_and_out_on_a_page(endpoint: Endpoint) -> None:
     wrong = alice.post(address, {"one_in": "0", "patterns": "ok\n(?=x)"})
     assert wrong.status_code == 422
     text = wrong.content.decode()
-    assert "greater than or equal to 1" in text
+    assert "Give 1 or more; 1 keeps every one." in text
     assert "(?=x)” is no regular expression" in text
     assert "ok\n(?=x)</textarea>" in text
     assert not BodySampling.objects.exists()

@@ -74,7 +74,8 @@ class EventFilter:
         """
         pending = self.pending + data if self.pending else data
         out, start = [], 0
-        for found in EVENT_END.finditer(pending):
+        looked = max(0, len(self.pending) - 3)  # up to there no end was seen, nor the beginning of one
+        for found in EVENT_END.finditer(pending, looked):
             if found.end() == len(pending) and pending.endswith(b"\r"):
                 break  # the other half of a CR LF may be in the next read
             out.append(self._event(pending[start : found.end()]))

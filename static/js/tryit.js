@@ -27,12 +27,13 @@ async function run(box) {
   box.answer.hidden = box.meters.hidden = false;
   box.answer.classList.remove("tone-bad");
   box.answer.textContent = "";
-  const call = { began: 0, answered: false, first: null, ended: null, pieces: 0, usage: null };
+  const call = { began: 0, answered: false, served: false, first: null, ended: null, pieces: 0, usage: null };
   show(box, call);
   try {
     const answer = await ask(box, call);
-    if (!answer.ok) throw new Error(await reason(answer));
     call.answered = true;
+    call.served = answer.ok;
+    if (!answer.ok) throw new Error(await reason(answer));
     for await (const event of events(answer.body)) {
       if (event.error) throw new Error(event.error.message);
       take(box, call, event);
@@ -131,7 +132,7 @@ function show(box, call) {
   meter("total", duration(seconds));
   meter("tokens", call.usage ? `${call.usage.prompt_tokens} in, ${tokens} out` : tokens ? `${tokens} out` : "—");
   meter("speed", tokens > 1 && writing > 0 ? `${format((tokens - 1) / writing, "number")} tokens/s` : "—");
-  meter("cost", call.answered ? cost(box.form.dataset, seconds) : "—");
+  meter("cost", call.answered ? cost(box.form.dataset, call.served ? seconds : 0) : "—");
 }
 
 // What this call adds: the price of a request, and the time it held of one instance.

@@ -152,7 +152,7 @@ class Line(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._new_head()
         self._in_head = True
-        if self.call is None:
+        if self.call is None and not self.full:  # else the time to take the last answer runs
             self.deadline = self.loop.time() + HEAD_SECONDS
 
     def on_url(self, url: bytes) -> None:

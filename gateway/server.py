@@ -75,8 +75,11 @@ class Server:
         while (self.lines or self.app.keeper.busy) and self.loop.time() < ends and not (hurry and hurry.is_set()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for line in list(self.lines):
-            if line.call is not None and line.call.owner is not None:
-                line.call.owner.cut()
+            try:
+                if line.call is not None and line.call.owner is not None:
+                    line.call.owner.cut()
+            except Exception:
+                log.exception("A request could not be cut")
             line.close()
         if self._looking is not None:
             self._looking.cancel()

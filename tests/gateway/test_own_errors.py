@@ -74,6 +74,19 @@ async def test_after_the_caller_or_the_engine_left(
     await until(lambda: engine.open == 0, "the engine to be let go")
 
 
+async def test_at_the_end_of_the_gateway_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Engine(behaviour="hang") as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        assert (await gateway.call.get("/e/tiny/health")).status_code == 200
+        await line.send(asked(body=HELLO))
+        await until(lambda: engine.open == 1, "the engine to be asked")
+        flushes = gateway.store.flushes
+        engine.behaviour = "good"
+        assert (await once(gateway, asked(body=HELLO))).status == 200
+        monkeypatch.setattr(exchange.Exchange, "cut", fails)
+        await gateway.server.stop(patience=0.05)
+        assert gateway.store.flushes > flushes, "what was counted is written all the same"
+
+
 async def test_of_one_that_waited_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Engine(behaviour="hang") as engine, house(tmp_path, engine, capacity_per_instance=1) as gateway:
         async with caller(gateway) as first, caller(gateway) as second:

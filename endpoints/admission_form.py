@@ -99,7 +99,8 @@ def context_of(
 def said(name: str, value: Any) -> str:
     if name == "origins":
         return ", ".join(value) or "none but the console’s own"
-    unit = {"queue_seconds": " s", "wake_seconds": " s", "max_response_mb": " MiB"}.get(name, "")
+    seconds = {"queue_seconds": " s", "wake_seconds": " s"}
+    unit = {**seconds, "max_response_mb": " MiB", "queue_limit": " calls at each gateway"}.get(name, "")
     return "no limit" if value is None else f"{value:,}{unit}"
 
 

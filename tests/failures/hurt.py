@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -114,10 +115,13 @@ class Hurt(Stack):
     def runtime(self) -> ProcessRuntime:
         return ProcessRuntime(self.house.data)
 
-    def kill_instance(self, instance: str) -> None:
-        """Its engine, as a crash or the kernel would end it."""
-        for pid in live(self.runtime.data)[instance].engines:
+    def kill_instance(self, instance: str) -> tuple[float, float]:
+        """Its engine, as a crash or the kernel would end it; when that began, and when it was done."""
+        engines = live(self.runtime.data)[instance].engines
+        before = time.monotonic()
+        for pid in engines:
             os.kill(pid, signal.SIGKILL)
+        return before, time.monotonic()
 
     # ── what it wrote down ──────────────────────────────────────────────────────────────────────
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:

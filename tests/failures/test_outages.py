@@ -8,7 +8,7 @@ import pytest
 
 from tests.failures.hurt import MAIN, Hurt
 from tests.failures.listener import Listener
-from tests.failures.traffic import Traffic, at_the_moment
+from tests.failures.traffic import Traffic, unexcused
 from tests.wait import until
 
 pytestmark = pytest.mark.model
@@ -26,13 +26,12 @@ def test_a_service_that_hangs_is_survived_and_caught_up_with(hurt: Hurt, service
         with hurt.held(hurt.house.processes()[service], family=True):
             left = time.monotonic()
             traffic.goes_on(answers=8, seconds=AWAY / 2)
-            hurt.kill_instance(victim)  # which nobody can write down now
-            killed = time.monotonic()
+            kill = hurt.kill_instance(victim)  # which nobody can write down now
             traffic.goes_on(answers=8, seconds=AWAY / 2)
             until(lambda: time.monotonic() > left + AWAY, seconds=AWAY, every=0.2)
         back = time.monotonic()
         comes_true(hurt, page, traffic, victim, back)
-        assert not at_the_moment(traffic, killed), traffic.summary()
+        assert not unexcused(traffic, kill), traffic.summary()
         assert traffic.longest_silence(left, back) < 5
 
 
@@ -43,11 +42,10 @@ def test_a_service_that_dies_is_started_again_and_found_again(hurt: Hurt, servic
         victim = sorted(hurt.running(MAIN))[0]
         before = hurt.house.processes()[service]
         hurt.kill(service)
-        hurt.kill_instance(victim)
-        killed = time.monotonic()
+        kill = hurt.kill_instance(victim)
         until(lambda: hurt.house.processes()[service] != before, seconds=10, what=f"another {service}")
         comes_true(hurt, page, traffic, victim, time.monotonic())
-        assert not at_the_moment(traffic, killed), traffic.summary()
+        assert not unexcused(traffic, kill), traffic.summary()
 
 
 def comes_true(hurt: Hurt, page: Listener, traffic: Traffic, victim: str, back: float) -> None:

@@ -99,6 +99,7 @@ class Traffic:
                 await asyncio.sleep(0.05)  # as a client that tries again, not a flood
 
 
-def at_the_moment(traffic: Traffic, moment: float) -> list[Answer]:
-    """The failures of calls that were not under way at this moment: nothing excuses them."""
-    return [one for one in traffic.failed if not one.began <= moment <= one.ended]
+def unexcused(traffic: Traffic, kill: tuple[float, float]) -> list[Answer]:
+    """The failures of calls that were not under way while an instance was killed, from before it to after it."""
+    before, after = kill
+    return [one for one in traffic.failed if one.ended < before or one.began > after]

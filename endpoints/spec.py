@@ -173,10 +173,6 @@ class Spec:
         parts["environment"] = _part(EnvironmentSpec, parts.get("environment", {}))
         return cls(**parts)
 
-    def changed_sections(self, other: Spec) -> list[str]:
-        mine, theirs = self.to_dict(), other.to_dict()
-        return [name for name in mine if mine[name] != theirs[name]]
-
 
 P = TypeVar("P", SourceSpec, LlmSpec, ScalingSpec, EnvironmentSpec)
 

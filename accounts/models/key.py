@@ -7,7 +7,7 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import IntegrityError, models, transaction
@@ -47,12 +47,6 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def listed(self) -> ApiKeyQuerySet:
         """Those that people made for their programs."""
         return self.filter(purpose=Purpose.PROGRAM)
-
-    def revocable_by(self, user: Any) -> ApiKeyQuerySet:
-        """Keys that manage take an admin; the others whoever operates."""
-        administered = Q(project__in=Project.objects.administered_by(user))
-        operated = Q(project__in=Project.objects.operable_by(user)) & ~Q(scopes__contains=[Scope.MANAGE])
-        return self.listed().filter(administered | operated)
 
     def matching(self, secret: str, at: datetime) -> ApiKey | None:
         """The live key that `secret` is, or None. The look-up is by digest, so it leaks no timing."""

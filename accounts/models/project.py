@@ -33,12 +33,6 @@ class ProjectQuerySet(models.QuerySet["Project"]):
     def visible_to(self, user: Any) -> ProjectQuerySet:
         return self.where(user, Right.VIEW)
 
-    def operable_by(self, user: Any) -> ProjectQuerySet:
-        return self.where(user, Right.OPERATE)
-
-    def administered_by(self, user: Any) -> ProjectQuerySet:
-        return self.where(user, Right.ADMINISTER)
-
 
 class Project(models.Model):
     """What endpoints, models, keys, secrets and costs belong to."""

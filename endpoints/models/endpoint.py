@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, cast
@@ -342,7 +341,3 @@ class IdempotentRequest(models.Model):
 
     def __str__(self) -> str:
         return self.key
-
-
-def new_lease() -> uuid.UUID:
-    return uuid.uuid4()

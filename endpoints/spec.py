@@ -16,15 +16,37 @@ GIB = 1024**3
 
 class Method(TextChoices):
     PREBUILT = "prebuilt", "Pre-built TIR container"
+    CUSTOM = "custom", "Custom Docker container"
 
 
 class Framework(TextChoices):
+    """What serves the model. `CUSTOM` stands for the user's own image, of whose inside nothing is known."""
+
     LLAMA_CPP = "llama.cpp", "llama.cpp"
+    VLLM = "vllm", "vLLM"
+    PYTORCH = "pytorch", "PyTorch"
+    TENSORFLOW = "tensorflow", "TensorFlow"
+    ONNX = "onnx", "ONNX"
+    PYTHON = "python", "Custom Python"
+    CUSTOM = "custom", "Custom image"
+
+
+# framework -> versions that can be asked for, the default first; the others have one only
+VERSIONS: dict[str, tuple[str, ...]] = {
+    Framework.PYTORCH: ("2.x", "1.x"),
+    Framework.TENSORFLOW: ("2.x",),
+}
+# Those whose model server is ours: they load a folder, and answer at paths of their own, such as /predict.
+MODEL_SERVERS = frozenset({Framework.PYTORCH, Framework.TENSORFLOW, Framework.ONNX, Framework.PYTHON})
 
 
 class SourceKind(TextChoices):
     REGISTRY = "registry", "TIR Model Registry"
     HUGGING_FACE = "huggingface", "Hugging Face Hub"
+    GIT = "git", "Git repository"
+    S3 = "s3", "Amazon S3 or compatible"
+    GCS = "gcs", "Google Cloud Storage"
+    NONE = "none", "In the image"
 
 
 class LoadFormat(TextChoices):
@@ -92,20 +114,48 @@ LIMITS: dict[str, tuple[float, float, float]] = {
     "scale_down_delay": (60, 3600, 300),
     "warm_spare": (0, 10, 0),
     "max_workers": (1, 64, 4),
+    "accuracy_threshold": (0.5, 1.0, 0.95),
+    "port": (1, 65_535, 8000),
+    "startup_seconds": (10, 3600, 600),
 }
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Where the model comes from. Registry: model, version. Hub: model_id, revision, file, token_secret."""
+    """Where the model comes from.
+
+    registry: model, version. huggingface: model_id, revision, path, file. git: url, revision, path, file,
+    username, host_key. s3: bucket, path, file, url (of the service, "" for Amazon's), region, access_key.
+    gcs: bucket, path, file, url. none: nothing; the image brings its model.
+    """
 
     kind: str = SourceKind.REGISTRY
     model: str = ""
     version: int = 0
     model_id: str = ""
-    revision: str = "main"
-    file: str = ""
-    token_secret: str = ""  # the name of a stored secret, never its value
+    revision: str = "main"  # branch, tag or commit
+    file: str = ""  # below `path`
+    token_secret: str = ""  # the name of the stored secret that holds the credential, never its value
+    url: str = ""
+    bucket: str = ""
+    path: str = ""  # the model's folder inside the repository or bucket; "": its root
+    region: str = ""
+    access_key: str = ""  # the S3 key's id; its secret half is the credential
+    username: str = ""  # of a Git server over https
+    host_key: str = ""  # of a Git server over ssh, as lines of a known_hosts file
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """The user's own image. `command`: words as in a shell, "" for the image's own."""
+
+    image: str = ""
+    port: int = 8000
+    health_path: str = "/health"
+    command: str = ""
+    registry_username: str = ""
+    registry_secret: str = ""  # the name of a stored secret
+    startup_seconds: int = 600  # until it must be healthy
 
 
 @dataclass(frozen=True)
@@ -113,6 +163,8 @@ class LlmSpec:
     load_format: str = LoadFormat.AUTO
     data_type: str = DataType.FLOAT16
     quantization: str = Quantization.NONE
+    calibration_dataset: str = ""  # a path inside the model's files
+    accuracy_threshold: float = 0.95  # what a quantized model must keep
     tokenizer_type: str = TokenizerType.AUTO
     truncation: str = Truncation.REFUSE
     padding: str = Padding.NONE
@@ -155,9 +207,20 @@ class Spec:
     source: SourceSpec
     method: str = Method.PREBUILT
     framework: str = Framework.LLAMA_CPP
+    framework_version: str = ""  # one of VERSIONS; "": the newest
+    container: ContainerSpec = ContainerSpec()
     llm: LlmSpec = LlmSpec()
     scaling: ScalingSpec = ScalingSpec()
     environment: EnvironmentSpec = EnvironmentSpec()
+
+    @property
+    def custom(self) -> bool:
+        return self.method == Method.CUSTOM
+
+    @property
+    def engine(self) -> str:
+        """What serves it: a framework, or the user's own image."""
+        return str(Framework.CUSTOM if self.custom else self.framework)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; `from_dict` gives the same value back."""
@@ -168,13 +231,14 @@ class Spec:
         """A stored revision's spec. Raises TypeError on a field that this version doesn't know."""
         parts = dict(stored)
         parts["source"] = _part(SourceSpec, parts["source"])
+        parts["container"] = _part(ContainerSpec, parts.get("container", {}))
         parts["llm"] = _part(LlmSpec, parts.get("llm", {}))
         parts["scaling"] = _part(ScalingSpec, parts.get("scaling", {}))
         parts["environment"] = _part(EnvironmentSpec, parts.get("environment", {}))
         return cls(**parts)
 
 
-P = TypeVar("P", SourceSpec, LlmSpec, ScalingSpec, EnvironmentSpec)
+P = TypeVar("P", SourceSpec, ContainerSpec, LlmSpec, ScalingSpec, EnvironmentSpec)
 
 
 def _part(kind: type[P], stored: Mapping[str, Any]) -> P:

@@ -6,7 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from endpoints.runtimes import replicas
-from endpoints.runtimes.base import Capacity, LogLine, Observed, Phase, Rejected, Sampled, Unavailable, Workload
+from endpoints.runtimes.base import (
+    Capacity,
+    Command,
+    LogLine,
+    Observed,
+    Phase,
+    Rejected,
+    Report,
+    Sampled,
+    Unavailable,
+    Workload,
+)
 
 PLENTY = 1 << 50
 
@@ -21,6 +32,8 @@ class InstantRuntime:
     `address` is what every instance answers as its own. `applied` lists the workloads that were asked for.
     """
 
+    fetches = False
+
     def __init__(self, address: str = "http://127.0.0.1:9") -> None:
         self.address = address
         self.applied: list[Workload] = []
@@ -28,6 +41,12 @@ class InstantRuntime:
         self.lines: dict[str, list[LogLine]] = {}
         self.samples: dict[str, Sampled] = {}
         self._owned: dict[str, set[str]] = {}
+
+    def prepared(self, command: Command) -> bool:
+        return True
+
+    def prepare(self, command: Command, report: Report) -> str:
+        return "Nothing to prepare."
 
     def apply(self, workload: Workload) -> None:
         if workload.replicas and workload.command is None:
@@ -82,10 +101,8 @@ class InstantRuntime:
         known = {name for name, one in seen.items() if one.address or one.phase == Phase.EXITED}
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
-            now_there = self.observe(owner)
-            if any(
-                one.address or one.phase == Phase.EXITED for name, one in now_there.items() if name not in known
-            ):
+            there = InstantRuntime.observe(self, owner)
+            if any(one.address or one.phase == Phase.EXITED for name, one in there.items() if name not in known):
                 return
             time.sleep(0.005)
 

@@ -7,6 +7,8 @@ from django.db import models
 
 class RuntimeKind(models.TextChoices):
     PROCESS = "process", "Processes on this machine"
+    DOCKER = "docker", "Docker"
+    KUBERNETES = "kubernetes", "Kubernetes"
 
 
 class Region(models.Model):

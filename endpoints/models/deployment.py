@@ -133,6 +133,7 @@ class Phase(models.Model):
     bytes_done = models.BigIntegerField(null=True)
     bytes_total = models.BigIntegerField(null=True)
     lease_until = models.DateTimeField(null=True)
+    log = models.TextField(blank=True)  # the last lines of what a slow step did
 
     class Meta:
         ordering = ["position"]

@@ -7,11 +7,16 @@ exactly what the first one started.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+MODEL_FOLDER = "/opt/model"  # where the model lies inside a container
+SERVED_PORT = 8000  # of the pre-built containers
+Report = Callable[[str], None]
+"""`report(line)`: one line of what a slow step does; what it raises ends the step (cancelling)."""
 
 
 class Rejected(Exception):
@@ -35,12 +40,37 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
+class Image:
+    """What a container runs. An empty `command` is the image's own; the password is of its registry."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    port: int = SERVED_PORT
+    health_path: str = "/health"
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Command:
-    """What an instance runs. `model` is a path where its instances can read it; lengths are in tokens."""
+    """What an instance runs; lengths are in tokens.
+
+    `model` is where this machine has the model: a file, or a folder for engines that load one; "" if the image
+    brings it, or if the runtime fetches it (`fetch`: the source's settings with the pinned revision and the files;
+    its credential apart). `requirements` is the text of the model's own requirements.txt. `options` are the
+    engine's settings by the names that `python -m serving` knows. `image` is None where no container is wanted.
+    """
 
     engine: str
     model: str
     alias: str
+    version: str = ""  # of the framework, such as "2.x"
+    image: Image | None = None
+    requirements: str = ""
+    options: Mapping[str, str | int | float] = field(default_factory=dict)
+    fetch: Mapping[str, Any] | None = None
+    credential: str = field(default="", repr=False)
+    startup_seconds: int = 600
     context_length: int = 2048
     parallel: int = 1
     kv_cache_type: str = "f16"
@@ -76,7 +106,9 @@ class Observed:
 
     `exit_code` follows the shell: 128 + n for an end by signal n; None while it runs, and None after an end
     that nobody saw. `message` says in a few words why an instance ended, and is empty while it runs. `asked`:
-    it ended because this runtime was told to end it, by whomever.
+    it ended because this runtime was told to end it, by whomever. `reason` is a code for what ended it or keeps
+    it from running, such as OOMKilled, Unschedulable or ImagePullBackOff, where the runtime knows one; while it
+    starts, `message` then says the same in words.
     """
 
     name: str
@@ -89,6 +121,7 @@ class Observed:
     started_at: datetime
     finished_at: datetime | None
     asked: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +161,19 @@ class Capacity:
 
 
 class Runtime(Protocol):
-    """A place where instances run. Every verb may raise Unavailable; only `apply` may raise Rejected."""
+    """A place where instances run. Every verb may raise Unavailable; only `apply` and `prepare` Rejected."""
+
+    fetches: bool
+    """Whether it brings the model to its instances itself, so that this machine needn't have it."""
+
+    def prepared(self, command: Command) -> bool:
+        """Whether everything is there that `prepare` would bring. Quick."""
+
+    def prepare(self, command: Command, report: Report) -> str:
+        """Bring what must be there before an instance can start: an image, an environment. Slow.
+
+        Idempotent; may be cut off anywhere and called again. Answers one sentence: what is there now.
+        """
 
     def apply(self, workload: Workload) -> None:
         """Make `workload.replicas` instances of this revision run, and ask those in `retire` to stop.

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -26,16 +27,18 @@ from endpoints.runtimes.base import (
     Observed,
     Phase,
     Rejected,
+    Report,
     Sampled,
     Unavailable,
     Workload,
 )
+from endpoints.runtimes.environments import Environments
 from endpoints.runtimes.folder import Fate, Folder
 from endpoints.runtimes.gauge import Gauge
 from endpoints.runtimes.scan import Labels, Live
+from endpoints.runtimes.serving import LLAMA_CPP, serving_config
 
 CODE = Path(__file__).resolve().parents[2]  # where `python -m serving` is found
-SPARE_WORKERS = 6
 LISTEN_EVERY = 0.005  # seconds between two looks for a newborn's address
 ENGINE = (sys.executable, "-m", "serving")
 # What an engine may know of the worker's environment: never its database, its keys or its own settings.
@@ -67,11 +70,13 @@ class ProcessRuntime:
         self.grace = grace
         self.root = data_dir.resolve() / "instances"
         self.locks = data_dir.resolve() / "locks"
+        self.cache = data_dir.resolve() / "cache"
+        self.environments = Environments(data_dir.resolve() / "environments")
         self.data = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         self.gauge = Gauge()
         self._children: set[int] = set()
         try:
-            for folder in (self.root, self.locks):
+            for folder in (self.root, self.locks, self.cache):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise Unavailable(f"cannot use the data folder: {error}") from error
@@ -80,6 +85,19 @@ class ProcessRuntime:
     def limits(self) -> limits.Limits:
         """How instances are kept within their memory and CPU here."""
         return limits.detect(self.data)
+
+    fetches = False
+
+    def prepared(self, command: Command) -> bool:
+        """See Runtime.prepared."""
+        return command.engine == LLAMA_CPP or self.environments.python_of(command) is not None
+
+    def prepare(self, command: Command, report: Report) -> str:
+        """See Runtime.prepare: the packages of a model server, installed once for all that need the same."""
+        if command.engine == LLAMA_CPP:
+            return "Nothing to build: llama.cpp comes with the console."
+        with _outage():
+            return self.environments.build(command, report)
 
     def apply(self, workload: Workload) -> None:
         """See Runtime.apply."""
@@ -214,17 +232,40 @@ class ProcessRuntime:
             started_at=round(time.time(), 3),
         )
         folder = self._folder(name)
-        folder.create(labels, _config(workload, self.threads(workload.cpu_millis)))
+        folder.create(labels, self._config(workload))
         options = [f"cwd={CODE}", f"grace={self.grace}"]
         options += self.limits.create(name, workload.cpu_millis, workload.memory_bytes)
         supervisor = [sys.executable, "-I", "-S", str(CODE / "serving" / "supervise.py"), str(folder.path)]
-        argv = [*self.engine, "--config", str(folder.config), "--address-file", str(folder.address_file)]
+        argv = [
+            *self._engine(workload),
+            "--config",
+            str(folder.config),
+            "--address-file",
+            str(folder.address_file),
+        ]
         try:
             self._children.add(_spawn([*supervisor, *options, "--", *argv], _environ(workload, labels)))
         except OSError:
             folder.remove()
             self.limits.remove(name)
             raise
+
+    def _config(self, workload: Workload) -> dict[str, Any]:
+        command = _command(workload)
+        threads = self.threads(workload.cpu_millis)
+        return serving_config(
+            command, model=command.model, host="127.0.0.1", port=0, threads=threads, cache=str(self.cache)
+        )
+
+    def _engine(self, workload: Workload) -> Sequence[str]:
+        """What runs it: this interpreter, or that of the environment that was built for it."""
+        command = _command(workload)
+        if command.engine == LLAMA_CPP:
+            return self.engine
+        python = self.environments.python_of(command)
+        if python is None:
+            raise Unavailable("the environment of this model is gone from this machine; it has to be built again")
+        return (str(python), *self.engine[1:])
 
     def _stop(self, one: Live) -> None:
         self._folder(one.labels.name).mark_leaving()
@@ -283,8 +324,8 @@ def _check(workload: Workload) -> None:
         raise Rejected(f"{workload.owner!r} can't own an instance: use a-z, 0-9 and -")
     if workload.replicas < 0:
         raise Rejected("the number of instances can't be below 0")
-    if workload.replicas and workload.command is None:
-        raise Rejected("there is nothing to run: no command")
+    if workload.replicas and _command(workload).image is not None:
+        raise Rejected("a local process runs no container image: choose a region with Docker or Kubernetes")
     if workload.gpus:
         raise Rejected("local processes have no GPU")
     names = [*workload.env, *workload.secrets]
@@ -294,30 +335,10 @@ def _check(workload: Workload) -> None:
         raise Rejected("the value of a variable can't contain a zero byte")
 
 
-def _config(workload: Workload, threads: int) -> dict[str, str | int]:
-    """The engine's config: the workload's command and what this machine decides."""
-    command = workload.command
-    if command is None:
+def _command(workload: Workload) -> Command:
+    if workload.command is None:
         raise Rejected("there is nothing to run: no command")
-    return {
-        "engine": command.engine,
-        "model": command.model,
-        "alias": command.alias,
-        "host": "127.0.0.1",
-        "port": 0,
-        "context_length": command.context_length,
-        "parallel": command.parallel,
-        "kv_cache_type": command.kv_cache_type,
-        "context_shift": command.context_shift,
-        "threads_http": _threads_http(command),
-        "threads": threads,
-        "log_level": command.log_level,
-    }
-
-
-def _threads_http(command: Command) -> int:
-    """One thread carries one open connection, so probes, scrapes and idle keep-alives need some of their own."""
-    return max(command.workers, command.parallel) + SPARE_WORKERS if command.workers else 0
+    return workload.command
 
 
 def _environ(workload: Workload, labels: Labels) -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""Local environments: what a pre-built container has inside, as a virtual environment on this machine.
+
+One per engine, version and requirements, named by a digest of them, so that every instance of every endpoint that
+needs the same shares it. It counts as whole only with its mark, which is written last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from endpoints.runtimes.base import Command, Rejected, Report, Unavailable
+
+CODE = Path(__file__).resolve().parents[2]
+LISTS = CODE / "serving" / "requirements"
+MARK = ".whole"
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")  # in capitals or not
+INDEXES = ("UV_", "PIP_")  # how this machine is set up to reach a package index
+PASSING = ("error sending request", "failed to fetch", "timed out", "dns error", "connection refused")
+WORDS = 6  # last lines that an error repeats
+
+
+class Environments:
+    """Those of one installation, under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def python_of(self, command: Command) -> Path | None:
+        """The interpreter that runs this, once its environment is whole."""
+        home = self._home(command)
+        return home / "bin" / "python" if (home / MARK).exists() else None
+
+    def build(self, command: Command, report: Report) -> str:
+        """Make the environment unless it is there. Rejected when its packages can't be had as they are named."""
+        home = self._home(command)
+        with self._locked(home.name):
+            if (home / MARK).exists():
+                return "The environment is there already."
+            wanted = home.with_suffix(".txt")
+            wanted.write_text(command.requirements, encoding="utf-8")
+            try:
+                shutil.rmtree(home, ignore_errors=True)  # of a build that was cut off
+                _run([_uv(), "venv", "--no-project", "--python", sys.executable, str(home)], report)
+                files = [part for path in (_list_of(command), wanted) for part in ("-r", str(path))]
+                install = [_uv(), "pip", "install", "--no-progress", "--link-mode", "hardlink"]
+                _run([*install, "--python", str(home / "bin" / "python"), *files], report)
+            finally:
+                wanted.unlink(missing_ok=True)
+            (home / MARK).touch()
+        return f"Environment for {' '.join(filter(None, (command.engine, command.version)))} built."
+
+    def _home(self, command: Command) -> Path:
+        parts = (sysconfig.get_platform(), sys.version, _list_of(command).read_text(), command.requirements)
+        return self.root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.root / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _list_of(command: Command) -> Path:
+    """The engine's own packages. Rejected for an engine that needs a container."""
+    named = [LISTS / f"{command.engine}-{command.version}.txt", LISTS / f"{command.engine}.txt"]
+    for path in named if command.version else named[1:]:
+        if path.is_file():
+            return path
+    raise Rejected(
+        f"{command.engine} {command.version} can't run as a local process: it needs a container".strip()
+    )
+
+
+def _uv() -> str:
+    beside = Path(sys.executable).parent / "uv"
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if found is None:
+        raise Rejected("uv isn't installed here, and no environment can be built without it. Run: pip install uv")
+    return found
+
+
+def _run(argv: list[str], report: Report) -> None:
+    """Run it with its lines reported. What `report` raises ends it."""
+    said: deque[str] = deque(maxlen=WORDS)
+    with subprocess.Popen(
+        argv, env=_environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if text := line.rstrip():
+                    said.append(text)
+                    report(text)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        words = " ".join(text.strip() for text in said)
+        if any(sign in words.lower() for sign in PASSING):
+            raise Unavailable(f"The packages can't be fetched now: {words}")
+        raise Rejected(f"The environment can't be built: {words}")
+
+
+def _environ() -> dict[str, str]:
+    """What an installer may know of this process's environment: nothing of the console's."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or name.upper() in PROXIES or name.startswith(INDEXES)
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from endpoints.gguf import GGUFFacts, NotGGUF, merge_shards, read_facts
+from endpoints.safetensors import Weights
 
 Progress = Callable[[int, int], None]
 """`progress(done, total)` in bytes, several times a second; what it raises ends the fetch (cancelling)."""
@@ -31,7 +32,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Found:
-    """What a successful Test Connection saw. `revision` is pinned: what it names never changes."""
+    """What a successful Test Connection saw. `revision` is pinned: what it names never changes.
+
+    For an engine of GGUF files: the choices, the default one and its facts. For the others all files are the
+    model, there is nothing to choose, and `weights` says what is known of it without fetching.
+    """
 
     revision: str
     files: tuple[SourceFile, ...]
@@ -40,13 +45,15 @@ class Found:
     facts: GGUFFacts | None
     license: str = ""
     gated: bool = False
+    weights: Weights | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON column."""
         facts = self.facts.to_dict() if self.facts else None
         choices = [asdict(choice) | {"files": list(choice.files)} for choice in self.choices]
         files = [asdict(file) for file in self.files]
-        return asdict(self) | {"files": files, "choices": choices, "facts": facts}
+        weights = self.weights.to_dict() if self.weights else None
+        return asdict(self) | {"files": files, "choices": choices, "facts": facts, "weights": weights}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Found":
@@ -59,6 +66,7 @@ class Found:
             facts=GGUFFacts.from_dict(data["facts"]) if data["facts"] else None,
             license=data["license"],
             gated=data["gated"],
+            weights=Weights.from_dict(data["weights"]) if data.get("weights") else None,
         )
 
 
@@ -77,8 +85,11 @@ class SourceProblem(Exception):
 class Source(Protocol):
     """A model somewhere. All of it may be called again at any time, from any process."""
 
-    def check(self) -> Found:
-        """Test Connection: reach the source, pin the revision, read the header. SourceProblem if not."""
+    def check(self, engine: str = "llama.cpp") -> Found:
+        """Test Connection: reach the source, pin the revision, read the headers of what this engine would load.
+
+        SourceProblem if that can't be done.
+        """
         ...
 
     def files(self) -> list[SourceFile]:

@@ -25,10 +25,10 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from endpoints.sources import store as storage
-from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem, read_model
-from endpoints.sources.choices import chosen, model_choices, nothing_to_run
+from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem
 from endpoints.sources.download import Download, download
 from endpoints.sources.hub_problems import HUB_ERRORS, NOT_A_HUB, Asked, problem_of
+from endpoints.sources.looking import look
 
 APP: Final = "tir-console"
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -57,20 +57,14 @@ class HuggingFaceSource:
             hub=hub.rstrip("/"),
         )
 
-    def check(self) -> Found:
-        files = self.files()
-        choices = model_choices(files)
-        if not choices:
-            raise nothing_to_run(files, self.model_id)
-        choice = chosen(choices, self.file)
-        facts = read_model(self, choice, {file.path: file.size for file in files})
-        return Found(
+    def check(self, engine: str = "llama.cpp") -> Found:
+        return look(
+            self,
             revision=self._commit,
-            files=tuple(files),
-            choices=choices,
-            default_file=choice.path,
-            facts=facts,
-            license=_license(self._info) or facts.license,
+            engine=engine,
+            where=self.model_id,
+            wanted=self.file,
+            terms=_license(self._info),
             gated=bool(self._info.gated),
         )
 

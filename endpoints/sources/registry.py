@@ -9,6 +9,7 @@ from endpoints.gguf import GGUFFacts
 from endpoints.sources import store as storage
 from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem, read_model
 from endpoints.sources.choices import chosen, model_choices, nothing_to_run
+from endpoints.sources.looking import GGUF_ENGINES, look
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class RegistrySource:
         facts = GGUFFacts.from_dict(spec["facts"]) if spec.get("facts") else None
         return cls(store / spec["path"], declared, str(spec.get("version", "")), store, facts)
 
-    def check(self) -> Found:
+    def check(self, engine: str = "llama.cpp") -> Found:
         for file in self.declared:
             self._require(file)
+        if engine not in GGUF_ENGINES:
+            return look(self, revision=self.version, engine=engine, where="This model version")
         choices = model_choices(self.declared)
         if not choices:
             raise nothing_to_run(self.declared, "This model version")

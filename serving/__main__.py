@@ -1,26 +1,33 @@
-"""python -m serving --config FILE [--address-file FILE]
+"""python -m serving [--config FILE] [--address-file FILE]
 
-Runs one model server in this process until SIGTERM. Exit codes, each with its reason in a line on stderr that
-begins with "serving:" (after 65 the engine's own log thread may write after it): 0 stopped when asked; 64 the
-config is wrong; 65 the model file is no model this engine can load; 66 the model file can't be read; 69 the port
-is taken; 72 the engine is not installed. A death by signal (134 abort, 137 killed or out of memory, 139 a fault)
-is the engine's own.
+Runs one model server in this process until SIGTERM. Without --config the variable TIR_CONFIG holds the config's
+JSON. Exit codes, each with its reason in a line on stderr that begins with "serving:" (after 65 the engine's own
+log thread may write after it): 0 stopped when asked; 64 the config is wrong; 65 the model is none that this engine
+can load, or its quantized form misses the accuracy asked for; 66 the model can't be read; 69 the port is taken;
+72 the engine is not installed. A death by signal (134 abort, 137 killed or out of memory, 139 a fault) is the
+engine's own.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
-from serving import config, llamacpp, ports
+from serving import config
+from serving.log import say
 
-USAGE = "usage: python -m serving --config FILE [--address-file FILE]"
+USAGE = "usage: python -m serving [--config FILE] [--address-file FILE]"
+LAUNCHERS = {"llama.cpp": "serving.llamacpp", "vllm": "serving.vllm"}  # an instance pays for its own engine only
+OUR_SERVER = "serving.server.run"
 
 
 def arguments(argv: list[str]) -> dict[str, str]:
     """The options given, by name. Refusal 64 for anything else. (argparse costs 15 ms of every start.)"""
     given = dict(zip(argv[::2], argv[1::2], strict=False))
-    if len(argv) % 2 or set(given) - {"--config", "--address-file"} or "--config" not in given:
+    if len(argv) % 2 or set(given) - {"--config", "--address-file"}:
+        raise config.Refusal(64, USAGE)
+    if "--config" not in given and "TIR_CONFIG" not in os.environ:
         raise config.Refusal(64, USAGE)
     return given
 
@@ -29,16 +36,13 @@ def main(argv: list[str]) -> int:
     """Serve; the exit code."""
     try:
         given = arguments(argv)
-        engine = config.read(given["--config"])
-        llamacpp.check_model(engine.model)
-        holder = ports.held(engine.host, engine.port)
-        port = holder.getsockname()[1] if holder else engine.port
-        if "--address-file" in given:
-            ports.publish(given["--address-file"], engine.host, port)
-        return llamacpp.run(engine, port)
+        engine = config.read(given.get("--config"))
+        module = import_module(LAUNCHERS.get(engine.engine, OUR_SERVER))
+        code: int = module.serve(engine, given.get("--address-file"))
     except config.Refusal as refusal:
-        llamacpp.say(str(refusal))
+        say(str(refusal))
         return refusal.code
+    return code
 
 
 if __name__ == "__main__":

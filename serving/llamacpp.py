@@ -1,14 +1,20 @@
-"""llama.cpp's own OpenAI-compatible server, run with a revision's settings."""
+"""llama.cpp's own OpenAI-compatible server, run with a revision's settings.
+
+In this process by the xllamacpp wheel, or as the program llama-server, as images for GPUs bring it.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import sys
-import time
+from importlib.util import find_spec
 from typing import Any
 
+from serving import ports
 from serving.config import EngineConfig, Refusal
+from serving.log import say
 
 VERBOSITY = {"ERROR": 1, "WARNING": 2, "INFO": 3, "DEBUG": 4}
 DRAIN_SECONDS = 30.0
@@ -24,6 +30,53 @@ def check_model(path: str) -> None:
         raise Refusal(66, f"cannot read the model {path}: {error.strerror}") from error
     if magic != b"GGUF":
         raise Refusal(65, f"the model {path} is not a GGUF file: it begins with {magic!r}")
+
+
+def serve(config: EngineConfig, address_file: str | None) -> int:
+    """Take a port, say so, and run the engine that is here; the exit code."""
+    check_model(config.model)
+    holder = ports.held(config.host, config.port)
+    port = holder.getsockname()[1] if holder else config.port
+    if address_file:
+        ports.publish(address_file, config.host, port)
+    if find_spec("xllamacpp") is None and (program := shutil.which("llama-server")):
+        from serving import child  # noqa: PLC0415  the wheel's start doesn't pay for it
+
+        return child.run(
+            [program, *flags(config, port)], child.counting(ports.address(config.host, port), in_flight)
+        )
+    return run(config, port)
+
+
+def flags(config: EngineConfig, port: int) -> list[str]:
+    """The same settings as `params`, for llama-server; with GPUs every layer is on them."""
+    named = {
+        "--model": config.model,
+        "--alias": config.alias,
+        "--host": config.host,
+        "--port": port,
+        "--ctx-size": config.context_length * config.parallel,
+        "--parallel": config.parallel,
+        "--cache-type-k": config.kv_cache_type,
+        "--cache-type-v": config.kv_cache_type,
+        "--threads": config.threads,
+        "--threads-batch": config.threads,
+        "--threads-http": config.threads_http or 2 * config.parallel + 6,
+        "--log-verbosity": VERBOSITY[config.log_level],
+        "--n-gpu-layers": "all" if config.gpus else 0,
+        "--fit": "off",
+        "--cache-ram": 0,
+        "--cors-origins": "",
+    }
+    switches = ["--metrics", "--no-slots", "--no-ui", "--no-warmup", "--no-kv-unified", "--no-cache-idle-slots"]
+    switches += ["--context-shift" if config.context_shift else "--no-context-shift"]
+    switches += [] if config.port else ["--reuse-port"]
+    return [str(word) for pair in named.items() for word in pair] + switches
+
+
+def in_flight(metrics: str) -> int:
+    """How many requests the engine counts, running and waiting."""
+    return sum(int(count) for count in IN_FLIGHT.findall(metrics))
 
 
 def params(config: EngineConfig, port: int) -> Any:
@@ -96,20 +149,8 @@ def _drained(server: Any, *, every: float = 0.05) -> bool:
     """Whether the engine fell idle within the drain time.
 
     It still answers who comes meanwhile: a gateway that picked this instance a moment ago must not see an
-    error. Two idle looks in a row, as a request may stand between the socket and the queue.
+    error.
     """
-    deadline = time.monotonic() + DRAIN_SECONDS
-    idle = 0
-    while time.monotonic() < deadline:
-        busy = sum(int(count) for count in IN_FLIGHT.findall(server.handle_metrics()))
-        idle = 0 if busy else idle + 1
-        if idle == 2:
-            return True
-        time.sleep(every)
-    return False
+    from serving import child  # noqa: PLC0415  a start doesn't pay for it
 
-
-def say(text: str) -> None:
-    """One line for the instance's log."""
-    sys.stderr.write(f"serving: {text}\n")
-    sys.stderr.flush()
+    return child.drained(lambda: in_flight(server.handle_metrics()), DRAIN_SECONDS, every=every)

@@ -22,13 +22,17 @@ def held(host: str, port: int) -> socket.socket | None:
         holder.bind((host, port))
     except OSError as error:
         holder.close()
-        if error.errno == errno.EADDRINUSE:
-            raise Refusal(69, f"port {port} on {host} is taken") from error
-        raise Refusal(64, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise _refusal(host, port, error) from error
     if port:
         holder.close()
         return None
     return holder
+
+
+def _refusal(host: str, port: int, error: OSError) -> Refusal:
+    if error.errno == errno.EADDRINUSE:
+        return Refusal(69, f"port {port} on {host} is taken")
+    return Refusal(64, f"cannot listen on {host}:{port}: {error.strerror}")
 
 
 def publish(path: str, host: str, port: int) -> None:
@@ -38,3 +42,18 @@ def publish(path: str, host: str, port: int) -> None:
     with open(draft, "w", encoding="utf-8") as file:
         file.write(f"http://{shown}:{port}\n")
     os.replace(draft, path)
+
+
+def address(host: str, port: int) -> str:
+    """The URL of an engine on this host and port, from this machine."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  read, not bound
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A listening socket for a server of our own. Refusal 69 if the port is taken, 64 for no such address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise _refusal(host, port, error) from error

@@ -1,0 +1,79 @@
+"""vLLM's own server, run with a revision's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from serving import child, ports
+from serving.config import EngineConfig, Refusal
+
+IN_FLIGHT = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})? (\S+)", re.MULTILINE)
+DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "auto"}
+
+
+def serve(config: EngineConfig, address_file: str | None) -> int:
+    """Take a port, say so, and run `vllm serve`; the exit code. Refusal 72 if it is not installed."""
+    check_model(config)
+    program = shutil.which("vllm")
+    if program is None:
+        raise Refusal(72, "the vLLM engine is not installed here: there is no program `vllm`")
+    holder = ports.held(config.host, config.port)
+    port = holder.getsockname()[1] if holder else config.port
+    if address_file:
+        ports.publish(address_file, config.host, port)
+    busy = child.counting(ports.address(config.host, port), in_flight)
+    return child.run([program, *flags(config, port)], busy, {"VLLM_LOGGING_LEVEL": config.log_level})
+
+
+def check_model(config: EngineConfig) -> None:
+    """Refusal 66 if there is no model folder, 65 if vLLM can't do with it what is asked."""
+    if not os.path.isdir(config.model):
+        raise Refusal(
+            66, f"cannot read the model {config.model}: vLLM needs a folder with config.json and weights"
+        )
+    try:
+        settings = json.loads((Path(config.model) / "config.json").read_text("utf-8"))
+    except OSError as error:
+        raise Refusal(66, f"cannot read the model's config.json: {error.strerror}") from error
+    except ValueError as error:
+        raise Refusal(65, f"the model's config.json is not JSON: {error}") from error
+    quantized = isinstance(settings, dict) and "quantization_config" in settings
+    if config.options.quantization in {"static", "qat"} and not quantized:
+        raise Refusal(
+            65,
+            f"vLLM does no {config.options.quantization} quantization while it loads: "
+            "give it a checkpoint whose config.json has a quantization_config",
+        )
+
+
+def flags(config: EngineConfig, port: int) -> list[str]:
+    """The settings as `vllm serve` takes them."""
+    options = config.options
+    dtype = DTYPES.get(options.load_format) or ("auto" if options.data_type == "int8" else options.data_type)
+    named: dict[str, object] = {
+        "--served-model-name": config.alias,
+        "--host": config.host,
+        "--port": port,
+        "--max-model-len": config.context_length,
+        "--max-num-seqs": config.parallel,
+        "--dtype": dtype,
+        "--kv-cache-dtype": "fp8" if config.kv_cache_type == "q8_0" else "auto",
+        "--load-format": "auto" if options.allow_pickle else "safetensors",
+        "--tokenizer-mode": "slow" if options.tokenizer_type == "sentencepiece" else "auto",
+        "--tensor-parallel-size": max(1, config.gpus),
+        "--generation-config": "vllm",  # what a request leaves open, the gateway fills in
+        "--uvicorn-log-level": config.log_level.lower(),
+    }
+    if options.load_format == "int8" or options.quantization == "dynamic":
+        named["--quantization"] = "fp8"  # vLLM's own 8-bit quantization at load; it has none to int8
+    words = [str(word) for pair in named.items() for word in pair]
+    return ["serve", config.model, *words, "--disable-uvicorn-access-log"]
+
+
+def in_flight(metrics: str) -> int:
+    """How many requests the engine counts, running and waiting."""
+    return sum(int(float(count)) for count in IN_FLIGHT.findall(metrics))

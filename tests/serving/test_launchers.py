@@ -1,0 +1,173 @@
+"""What the engines that are programs of their own are told, and how their parent ends them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving import child, llamacpp, vllm
+from serving.config import EngineConfig, Options, Refusal
+from tests.wait import until
+
+
+def pairs(words: list[str]) -> dict[str, str]:
+    """Flags by name; a switch has an empty value."""
+    found: dict[str, str] = {}
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        if word.startswith("--"):
+            found[word] = "" if following.startswith("--") else following
+    return found
+
+
+def vllm_flags(options: dict[str, Any] | None = None, **settings: Any) -> dict[str, str]:
+    config = EngineConfig("vllm", "/opt/model", "demo", options=Options(**(options or {})), **settings)
+    return pairs(vllm.flags(config, 8000))
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "flag", "value"),
+    [
+        ({}, {}, "--served-model-name", "demo"),
+        ({}, {}, "--port", "8000"),
+        ({"host": "0.0.0.0"}, {}, "--host", "0.0.0.0"),
+        ({"context_length": 4096}, {}, "--max-model-len", "4096"),
+        ({"parallel": 16}, {}, "--max-num-seqs", "16"),
+        ({}, {"data_type": "bfloat16"}, "--dtype", "bfloat16"),
+        ({}, {"data_type": "float16", "load_format": "fp32"}, "--dtype", "float32"),
+        ({}, {"data_type": "int8"}, "--dtype", "auto"),
+        ({"kv_cache_type": "q8_0"}, {}, "--kv-cache-dtype", "fp8"),
+        ({"kv_cache_type": "f16"}, {}, "--kv-cache-dtype", "auto"),
+        ({}, {"load_format": "int8"}, "--quantization", "fp8"),
+        ({}, {"quantization": "dynamic"}, "--quantization", "fp8"),
+        ({}, {}, "--load-format", "safetensors"),
+        ({}, {"allow_pickle": True}, "--load-format", "auto"),
+        ({}, {"tokenizer_type": "sentencepiece"}, "--tokenizer-mode", "slow"),
+        ({"gpus": 2}, {}, "--tensor-parallel-size", "2"),
+        ({"log_level": "WARNING"}, {}, "--uvicorn-log-level", "warning"),
+    ],
+)
+def test_vllm_is_told_each_setting(
+    settings: dict[str, Any], options: dict[str, Any], flag: str, value: str
+) -> None:
+    assert vllm_flags(options, **settings)[flag] == value
+
+
+def test_vllm_keeps_a_models_own_weights_where_nothing_is_asked() -> None:
+    assert "--quantization" not in vllm_flags()
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag", "value"),
+    [
+        ({"context_length": 1024, "parallel": 3}, "--ctx-size", "3072"),
+        ({"kv_cache_type": "q8_0"}, "--cache-type-v", "q8_0"),
+        ({"gpus": 1}, "--n-gpu-layers", "all"),
+        ({}, "--n-gpu-layers", "0"),
+        ({"context_shift": True}, "--context-shift", ""),
+        ({}, "--no-context-shift", ""),
+        ({}, "--reuse-port", ""),
+        ({"parallel": 4}, "--threads-http", "14"),
+        ({"log_level": "ERROR"}, "--log-verbosity", "1"),
+        ({}, "--cache-ram", "0"),
+        ({}, "--no-slots", ""),
+    ],
+)
+def test_llama_server_is_told_what_the_wheel_is_told(settings: dict[str, Any], flag: str, value: str) -> None:
+    config = EngineConfig("llama.cpp", "/opt/model/a.gguf", "demo", **settings)
+    assert pairs(llamacpp.flags(config, 8000))[flag] == value
+
+
+def folder(tmp_path: Path, **settings: Any) -> str:
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    return str(tmp_path)
+
+
+def test_vllm_quantizes_nothing_statically_itself(tmp_path: Path) -> None:
+    config = EngineConfig("vllm", folder(tmp_path), "demo", options=Options(quantization="static"))
+    with pytest.raises(Refusal, match="quantization_config") as caught:
+        vllm.check_model(config)
+    assert caught.value.code == 65
+    vllm.check_model(
+        EngineConfig("vllm", folder(tmp_path, quantization_config={}), "demo", options=config.options)
+    )
+
+
+def test_vllm_needs_a_folder_and_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refusal, match="a folder") as caught:
+        vllm.serve(EngineConfig("vllm", str(tmp_path / "none"), "demo"), None)
+    assert caught.value.code == 66
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refusal, match="not installed") as caught:
+        vllm.serve(EngineConfig("vllm", folder(tmp_path), "demo"), None)
+    assert caught.value.code == 72
+
+
+def test_requests_are_counted_as_the_engines_count_them() -> None:
+    said = (
+        '# TYPE x gauge\nvllm:num_requests_running{model_name="demo"} 2.0\nvllm:num_requests_waiting{a="b"} 1.0\n'
+    )
+    assert vllm.in_flight(said) == 3
+    assert llamacpp.in_flight("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n") == 3
+
+
+# A program that behaves like vLLM: it serves metrics, and cuts what it has in flight when it is told to end.
+PROGRAM = """
+import http.server, os, pathlib, sys
+class Metrics(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        busy = os.path.exists("busy")
+        body = f'vllm:num_requests_running{{m="d"}} {int(busy)}.0\\n'.encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+        pathlib.Path("looked").touch()
+    def log_message(self, *_): pass
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer.allow_reuse_port = True
+server = http.server.HTTPServer(("127.0.0.1", port), Metrics)
+pathlib.Path("argv").write_text(" ".join(sys.argv))
+server.serve_forever()
+"""
+
+
+def test_a_program_is_ended_only_when_it_is_idle(tmp_path: Path) -> None:
+    model, program = tmp_path / "model", tmp_path / "vllm"
+    model.mkdir()
+    folder(model)
+    program.write_text(f"#!{sys.executable}\n{PROGRAM}")
+    program.chmod(0o755)
+    (tmp_path / "busy").touch()
+    config = {"engine": "vllm", "model": str(model), "alias": "demo"}
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": os.getcwd(),
+        "TIR_CONFIG": json.dumps(config),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving"], cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        until((tmp_path / "argv").exists, what="a program that serves")
+        assert "--served-model-name demo" in (tmp_path / "argv").read_text()
+        process.send_signal(signal.SIGTERM)
+        until((tmp_path / "looked").exists, what="a look at what is in flight")
+        assert process.poll() is None
+        (tmp_path / "busy").unlink()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == "serving: SIGTERM: finishing what is in flight\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_an_engine_that_ends_by_itself_passes_its_code_on(words: str, code: int) -> None:
+    program = f"from serving import child; raise SystemExit(child.run([{sys.executable!r}, '-c', {words!r}], int))"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == code
+
+
+def test_an_engine_that_answers_no_more_has_nothing_in_flight() -> None:
+    assert child.counting("http://127.0.0.1:9", vllm.in_flight)() == 0

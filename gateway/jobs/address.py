@@ -8,11 +8,9 @@ import socket
 
 import httpx
 
-LONGEST = 2000
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-SERVERS_OF_CLOUDS = {ipaddress.ip_address("168.63.129.16")}  # tells machines their secrets, at a public address
+from endpoints.addresses import Address, Standing, literal, standing
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+LONGEST = 2000
 
 
 class Refused(Exception):
@@ -37,9 +35,8 @@ def checked(url: str, *, private: bool) -> httpx.URL:
         raise Refused("Its port must be between 1 and 65535.")
     if found.userinfo:
         raise Refused("It must hold no user name and no password.")
-    literal = _literal(found.host)
-    if literal is not None:
-        refuse(literal, private=private)
+    if (written := literal(found.host)) is not None:
+        refuse(written, private=private)
     return found
 
 
@@ -60,25 +57,8 @@ async def resolved(url: httpx.URL, *, private: bool) -> list[str]:
 
 def refuse(address: Address, *, private: bool) -> None:
     """Raises Refused for what is not a public address; `private` lets private and loopback ones pass."""
-    inner = _inner(address)
-    if inner.is_link_local or inner.is_multicast or inner.is_unspecified or inner in SERVERS_OF_CLOUDS:
+    found = standing(address)
+    if found is Standing.SPECIAL:
         raise Refused(f"Webhooks are never sent to {address}, which is link-local or another special address.")
-    if not inner.is_global and not private:
+    if found is Standing.PRIVATE and not private:
         raise Refused(f"{address} is a private address, to which webhooks are not sent here.")
-
-
-def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
-
-
-def _literal(host: str) -> Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None

@@ -1,16 +1,18 @@
 """Fetch one large file: with progress, from where it ended, checked, and never for ever.
 
-Own code instead of huggingface_hub's downloader because that one tells nobody how far it is but a terminal,
-hides its partial files and their locks, and waits on a connection that no longer says anything.
+Own code instead of each store's downloader because those tell nobody how far they are but a terminal, hide
+their partial files and their locks, and wait on a connection that no longer says anything.
 """
 
+import base64
 import errno
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import httpx2
 
@@ -22,8 +24,32 @@ LONGEST_WAIT: Final = 5.0
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
-class _Interrupted(Exception):
+class Interrupted(Exception):
     """The connection ended or stood still; try again from here."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a server sends: bytes from `start` on, which is 0 where it can't begin in the middle."""
+
+    start: int
+    pieces: Iterator[bytes]
+
+
+Open = Callable[[int], AbstractContextManager[Stream]]
+"""`open(offset)`: the file's bytes from there on. SourceProblem is final, Interrupted and TransportError pass."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a file's bytes must come to: "sha256", "md5" or "crc32c", in hexadecimal."""
+
+    name: str
+    value: str
+
+    @classmethod
+    def of_base64(cls, name: str, value: str) -> "Digest":
+        return cls(name, base64.b64decode(value).hex())
 
 
 @dataclass(frozen=True)
@@ -31,60 +57,64 @@ class Download:
     """What to fetch and how patiently.
 
     `stall`: seconds without (noticeable) progress after which a connection is given up; `patience`: how
-    many times in a row an attempt may bring nothing before the whole is given up.
+    many times in a row an attempt may bring nothing before the whole is given up. `origin` names the server.
     """
 
-    url: str
+    open: Open
     partial: Path
     size: int
-    sha256: str | None
-    headers: Mapping[str, str] = field(repr=False)
+    expected: Digest | None
+    origin: str
     stall: float = 30.0
     patience: int = 5
 
 
-class _Partial:
-    """The bytes that are there already, and their digest so far."""
+class Hasher(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
 
-    def __init__(self, path: Path, progress: Callable[[int], None]) -> None:
-        self.path, self.size, self.digest = path, 0, hashlib.sha256()
+
+class _Partial:
+    """The bytes that are there already, and their digests so far: always sha256, which names blobs."""
+
+    def __init__(self, path: Path, other: str, progress: Callable[[int], None]) -> None:
+        self.path, self.size = path, 0
+        self.names = {"sha256", other}
+        self.digests = {name: _hasher(name) for name in self.names}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("rb") as file:
             while piece := file.read(1 << 20):
-                self.digest.update(piece)
-                self.size += len(piece)
+                self._count(piece)
                 progress(self.size)
 
     def restart(self) -> None:
         self.path.write_bytes(b"")
-        self.size, self.digest = 0, hashlib.sha256()
+        self.size, self.digests = 0, {name: _hasher(name) for name in self.names}
 
     def add(self, piece: bytes, file: BinaryIO) -> None:
         file.write(piece)
-        self.digest.update(piece)
+        self._count(piece)
+
+    def _count(self, piece: bytes) -> None:
         self.size += len(piece)
+        for digest in self.digests.values():
+            digest.update(piece)
 
 
-def download(
-    client: httpx2.Client,
-    wanted: Download,
-    progress: Callable[[int], None],
-    raise_for_status: Callable[[Any], None],
-) -> str:
+def download(wanted: Download, progress: Callable[[int], None]) -> str:
     """Fill `wanted.partial` and answer its sha256. SourceProblem when it can't be had or is not what it
-    should be; `raise_for_status` gives words to an answer that is final. `progress` may raise to cancel:
-    what was fetched stays for the next time.
+    should be. `progress` may raise to cancel: what was fetched stays for the next time.
     """
-    partial = _Partial(wanted.partial, progress)
+    partial = _Partial(wanted.partial, wanted.expected.name if wanted.expected else "sha256", progress)
     if partial.size > wanted.size:
         partial.restart()
     failures, reason = 0, ""
     while partial.size < wanted.size:
         before = partial.size
         try:
-            _continue(client, wanted, partial, progress, raise_for_status)
-        except (_Interrupted, httpx2.TransportError) as broken:
+            _continue(wanted, partial, progress)
+        except (Interrupted, httpx2.TransportError) as broken:
             reason = str(broken) or type(broken).__name__
         except OSError as refused:
             if refused.errno == errno.ENOSPC:
@@ -98,38 +128,64 @@ def download(
     return _checked(partial, wanted)
 
 
-def _continue(
+@contextmanager
+def http_stream(
     client: httpx2.Client,
-    wanted: Download,
-    partial: _Partial,
-    progress: Callable[[int], None],
-    raise_for_status: Callable[[Any], None],
-) -> None:
-    headers = {**wanted.headers, "Accept-Encoding": "identity"}
-    if partial.size:
-        headers["Range"] = f"bytes={partial.size}-"
-    with client.stream("GET", wanted.url, headers=headers, timeout=wanted.stall) as response:
+    url: str,
+    headers: Mapping[str, str],
+    offset: int,
+    raise_for_status: Callable[[httpx2.Response], None],
+    stall: float,
+) -> Iterator[Stream]:
+    """A GET from `offset` on; `raise_for_status` gives words to an answer that is final."""
+    asked = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    with client.stream("GET", url, headers=asked, timeout=stall) as response:
         if response.status_code in RETRIED:
-            raise _Interrupted(f"the server answered {response.status_code}")
+            raise Interrupted(f"the server answered {response.status_code}")
         if response.status_code == 416:
-            return partial.restart()
+            yield Stream(0, iter(()))
+            return
         raise_for_status(response)
-        if partial.size and not _resumes(response, partial.size):
+        said = response.headers.get("Content-Range", "")
+        resumes = response.status_code == 206 and said.startswith(f"bytes {offset}-")
+        size = int(response.headers.get("Content-Length", PIECE))
+        yield Stream(offset if resumes else 0, response.iter_raw(PIECE if size > PIECE else None))
+
+
+def http_piece(
+    client: httpx2.Client,
+    url: str,
+    headers: Mapping[str, str],
+    offset: int,
+    size: int,
+    raise_for_status: Callable[[httpx2.Response], None],
+) -> bytes:
+    """A part of a file by a range request; fewer bytes only at its end."""
+    asked = {**headers, "Range": f"bytes={offset}-{offset + size - 1}", "Accept-Encoding": "identity"}
+    with client.stream("GET", url, headers=asked) as response:
+        if response.status_code == 416:
+            return b""
+        raise_for_status(response)
+        skip = 0 if response.status_code == 206 else offset  # a proxy may answer the whole file
+        piece = b""
+        for part in response.iter_raw():
+            piece += part
+            if len(piece) >= skip + size:
+                break
+        return piece[skip : skip + size]
+
+
+def _continue(wanted: Download, partial: _Partial, progress: Callable[[int], None]) -> None:
+    with wanted.open(partial.size) as stream:
+        if stream.start != partial.size:
             partial.restart()
-        return _write(response, wanted, partial, progress)
+        _write(stream.pieces, wanted, partial, progress)
 
 
-def _resumes(response: httpx2.Response, size: int) -> bool:
-    said = response.headers.get("Content-Range", "")
-    return response.status_code == 206 and said.startswith(f"bytes {size}-")
-
-
-def _write(
-    response: httpx2.Response, wanted: Download, partial: _Partial, progress: Callable[[int], None]
-) -> None:
+def _write(pieces: Iterator[bytes], wanted: Download, partial: _Partial, progress: Callable[[int], None]) -> None:
     since, then = time.monotonic(), partial.size
     with partial.path.open("ab") as file:
-        for piece in response.iter_raw(PIECE if wanted.size > PIECE else None):
+        for piece in pieces:
             if partial.size + len(piece) > wanted.size:
                 raise SourceProblem(
                     "damaged", f"The file is longer than the {wanted.size:,} bytes that were declared."
@@ -139,29 +195,51 @@ def _write(
             now = time.monotonic()
             if now - since > wanted.stall:
                 if partial.size - then < LEAST:
-                    raise _Interrupted("hardly any bytes are coming")
+                    raise Interrupted("hardly any bytes are coming")
                 since, then = now, partial.size
     if partial.size < wanted.size:
-        raise _Interrupted("the connection ended early")
+        raise Interrupted("the connection ended early")
 
 
 def _checked(partial: _Partial, wanted: Download) -> str:
-    found = partial.digest.hexdigest()
-    if wanted.sha256 and found != wanted.sha256:
+    expected = wanted.expected
+    if expected and partial.digests[expected.name].hexdigest() != expected.value:
         partial.path.unlink()
         raise SourceProblem(
             "damaged",
-            "The file arrived damaged: its sha256 is not the declared one. It was thrown away; try again.",
+            f"The file arrived damaged: its {expected.name} is not the declared one. It was thrown away; "
+            "try again.",
             passing=True,
         )
-    return found
+    return partial.digests["sha256"].hexdigest()
+
+
+def _hasher(name: str) -> Hasher:
+    if name == "crc32c":
+        from google_crc32c import Checksum  # noqa: PLC0415 - for Google's composite objects only
+
+        kind: Any = Checksum
+        return _Crc32c(kind())
+    return hashlib.new(name, usedforsecurity=False)
+
+
+class _Crc32c:
+    """Its hexdigest is bytes; hashlib's is text."""
+
+    def __init__(self, checksum: Any) -> None:
+        self.checksum = checksum
+
+    def update(self, data: bytes, /) -> None:
+        self.checksum.update(data)
+
+    def hexdigest(self) -> str:
+        return str(self.checksum.digest().hex())
 
 
 def _gave_up(wanted: Download, done: int, reason: str) -> SourceProblem:
-    host = httpx2.URL(wanted.url).host
     return SourceProblem(
         "stalled",
-        f"The download from {host} made no progress in {wanted.patience} attempts ({reason}); {done:,} of "
-        f"{wanted.size:,} bytes are here. Try again: it goes on from there.",
+        f"The download from {wanted.origin} made no progress in {wanted.patience} attempts ({reason}); "
+        f"{done:,} of {wanted.size:,} bytes are here. Try again: it goes on from there.",
         passing=True,
     )

@@ -23,6 +23,7 @@ HUB_ERRORS: tuple[type[Exception], ...] = (
     OfflineModeIsEnabled,
     httpx2.HTTPError,
 )
+HUB_ANSWERS: tuple[type[Exception], ...] = (HfHubHTTPError, HFValidationError)  # not a broken connection
 # What the library makes of an answer that is no Hub's.
 NOT_A_HUB: tuple[type[Exception], ...] = (ValueError, KeyError, TypeError)
 

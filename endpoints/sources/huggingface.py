@@ -6,11 +6,11 @@ itself is fetched by `download`, which says there why.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read by the library when it is imported
@@ -26,9 +26,12 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from endpoints.sources import store as storage
 from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem
-from endpoints.sources.download import Download, download
-from endpoints.sources.hub_problems import HUB_ERRORS, NOT_A_HUB, Asked, problem_of
+from endpoints.sources.download import Stream, http_piece, http_stream
+from endpoints.sources.fetching import Patience, Wanted, asked_for, fetch_all
+from endpoints.sources.hub_problems import HUB_ANSWERS, HUB_ERRORS, NOT_A_HUB, Asked, problem_of
 from endpoints.sources.looking import look
+from endpoints.sources.network import client
+from endpoints.sources.paths import folder, inside
 
 APP: Final = "tir-console"
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -36,13 +39,16 @@ COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class HuggingFaceSource:
-    """`revision` and `file` may be "": the default branch, the preferred GGUF file. Times in seconds."""
+    """`revision`, `file` and `path` may be "": the default branch, the preferred GGUF file, the whole repository.
+    Times in seconds.
+    """
 
     model_id: str
     revision: str
     file: str
     token: str | None = field(repr=False)
     hub: str
+    path: str = ""
     timeout: float = 10.0
     stall: float = 30.0
     patience: int = 5
@@ -55,6 +61,7 @@ class HuggingFaceSource:
             file=str(spec.get("file") or "").strip(),
             token=token or None,
             hub=hub.rstrip("/"),
+            path=folder(spec.get("path")),
         )
 
     def check(self, engine: str = "llama.cpp") -> Found:
@@ -69,69 +76,42 @@ class HuggingFaceSource:
         )
 
     def files(self) -> list[SourceFile]:
-        return [
-            SourceFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None)
+        found = [
+            SourceFile(path, item.size or 0, item.lfs.sha256 if item.lfs else None)
             for item in self._info.siblings or ()
-            if _harmless(item.rfilename)
+            if (path := inside(self.path, item.rfilename))
         ]
+        if self.path and not found:
+            said = f"{self.model_id} has no folder “{self.path}” at this revision."
+            raise SourceProblem("no_path", said, "path")
+        return found
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        headers = {**self._headers, "Range": f"bytes={offset}-{offset + size - 1}", "Accept-Encoding": "identity"}
-        with (
-            self._asking(),
-            self._client() as client,
-            client.stream("GET", self._url(path), headers=headers) as got,
-        ):
-            if got.status_code == 416:
-                return b""
-            _raise_for_status(got)
-            skip = 0 if got.status_code == 206 else offset  # a proxy may answer the whole file
-            piece = b""
-            for part in got.iter_raw():
-                piece += part
-                if len(piece) >= skip + size:
-                    break
-            return piece[skip : skip + size]
+        with self._asking(), self._client() as client:
+            return http_piece(client, self._url(path), self._headers, offset, size, _raise_for_status)
 
     def at_hand(self, into: Path, files: Sequence[str]) -> Path | None:
         return None  # what lies here is found by the digests that the hub tells: `fetch` asks it
 
     def fetch(self, into: Path, progress: Progress, files: Sequence[str]) -> Path:
         """The files under into/hub/<owner>--<name>/<commit>/, hard links to verified blobs."""
-        known = {file.path: file for file in self.files()}
-        missing = [path for path in files if path not in known]
-        if missing:
-            raise SourceProblem("no_file", f"{self.model_id} has no file “{missing[0]}”.", "file")
-        wanted = [known[path] for path in files]
-        total, before = sum(file.size for file in wanted), 0
-        progress(0, total)
-        home = into / "hub" / self.model_id.replace("/", "--") / self._commit
-        for file in wanted:
-            blob = self._blob(file, into, _shifted(progress, before, total))
-            storage.link(blob, home / file.path)
-            before += file.size
-            progress(before, total)
-        return home / wanted[0].path
+        wanted = [self._wanted(file) for file in asked_for(files, self.files(), self.model_id)]
+        home = into / "hub" / self.model_id.replace("/", "--") / self._commit / self.path
+        patience = Patience(self.stall, self.patience)
+        return fetch_all(wanted, home, into, progress, origin=httpx2.URL(self.hub).host, patience=patience)
 
-    def _blob(self, file: SourceFile, into: Path, progress: Callable[[int], None]) -> Path:
-        """The verified file in the store; only one process at a time fetches it, the others watch."""
-        key = file.sha256 or storage.key_of(self.hub, self.model_id, self._commit, file.path)
-        partial = storage.partial_path(into, key)
+    def _wanted(self, file: SourceFile) -> Wanted:
+        key = storage.key_of(self.hub, self.model_id, self._commit, self.path, file.path)
+        return Wanted(file, key, lambda offset: self._stream(file.path, offset))
 
-        def watch() -> None:
-            progress(min(file.size, storage.size_of(partial)))
-
-        with storage.locked(into, key, watch):
-            blob = storage.blob_path(into, key)
-            if file.sha256 and blob.exists():
-                return blob
-            storage.require_space(into, max(0, file.size - storage.size_of(partial)), file.path)
-            wanted = Download(
-                self._url(file.path), partial, file.size, file.sha256, self._headers, self.stall, self.patience
-            )
-            with self._asking(), self._client() as client:
-                sha256 = download(client, wanted, progress, _raise_for_status)
-            return storage.keep(partial, into, sha256)
+    @contextmanager
+    def _stream(self, path: str, offset: int) -> Iterator[Stream]:
+        with (
+            self._asking(HUB_ANSWERS),
+            self._client() as client,
+            http_stream(client, self._url(path), self._headers, offset, _raise_for_status, self.stall) as stream,
+        ):
+            yield stream
 
     @cached_property
     def _info(self) -> ModelInfo:
@@ -154,11 +134,13 @@ class HuggingFaceSource:
         return headers
 
     def _url(self, path: str) -> str:
-        return hf_hub_url(self.model_id, path, revision=self._commit, endpoint=self.hub)
+        whole = f"{self.path}/{path}" if self.path else path
+        return hf_hub_url(self.model_id, whole, revision=self._commit, endpoint=self.hub)
 
     def _client(self) -> httpx2.Client:
-        """Follows redirects to the file's real place; the token stays behind when that is another host."""
-        return httpx2.Client(timeout=self.timeout, follow_redirects=True)
+        """Follows redirects to the file's real place; the token stays behind when that is another host. The hub
+        is the operator's choice, and may have a private address."""
+        return client(private=True, timeout=self.timeout)
 
     @contextmanager
     def _asking(self, kinds: tuple[type[Exception], ...] = HUB_ERRORS) -> Iterator[None]:
@@ -181,13 +163,3 @@ def _license(info: ModelInfo) -> str:
         return said
     tags = info.tags or []
     return next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), "")
-
-
-def _harmless(path: str) -> bool:
-    """A path that stays inside the folder it is put into."""
-    parts = PurePosixPath(path)
-    return bool(path) and not parts.is_absolute() and ".." not in parts.parts and "\\" not in path
-
-
-def _shifted(progress: Progress, before: int, total: int) -> Callable[[int], None]:
-    return lambda done: progress(before + done, total)

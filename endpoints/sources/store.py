@@ -4,6 +4,7 @@ blobs/ab/<sha256>        what was verified; never changed afterwards
 partial/<key>            a download that goes on where it ended
 named/<id>/<file name>   hard links to blobs under the name people know the file by
 locks/<key>.lock         one process at a time works on one file (flock: freed when its holder dies)
+known/<key>              the digest of what a source holds under that key, where it declares none itself
 verified/<key>.json      which file on disk had which digest, so that it is computed once
 """
 
@@ -92,6 +93,23 @@ def keep(partial: Path, store: Path, sha256: str) -> Path:
     partial.replace(blob)
     _remember(blob, store, sha256)
     return blob
+
+
+def remember_key(store: Path, key: str, sha256: str) -> None:
+    """That the bytes a source holds under `key` have this digest."""
+    path = store / "known" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{key}.{uuid.uuid4().hex}")
+    fresh.write_text(sha256)
+    fresh.replace(path)
+
+
+def known_key(store: Path, key: str) -> str:
+    """The digest that was remembered for this key; "" if none was."""
+    try:
+        return (store / "known" / key).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def digest(path: Path, store: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -163,8 +163,26 @@ def test_a_path_that_leaves_its_folder_is_never_offered(ask: Ask, hub: Hub) -> N
     assert [file.path for file in ask("lab/evil").files()] == ["good.gguf"]
 
 
-def test_small_files_without_a_digest_arrive_too(ask: Ask, tmp_path: Path) -> None:
+def test_small_files_without_a_digest_arrive_too_and_once(ask: Ask, hub: Hub, tmp_path: Path) -> None:
     assert ask("lab/tiny").fetch(tmp_path, Seen(), ["config.json"]).read_bytes() == b"{}"
+    asked = len(hub.asked("/resolve/"))
+    assert ask("lab/tiny").fetch(tmp_path, Seen(), ["config.json"]).read_bytes() == b"{}"
+    assert len(hub.asked("/resolve/")) == asked
+
+
+def test_a_folder_of_a_repository_arrives_whole_for_an_engine_of_folders(
+    ask: Ask, hub: Hub, tmp_path: Path
+) -> None:
+    hub.repos["lab/many"] = Repo({"a/config.json": b"{}", "a/weights/w.bin": b"w", "b/config.json": b"no"})
+    source = ask("lab/many", path="/a/")
+    found = source.check("pytorch")
+    assert [file.path for file in found.files] == ["config.json", "weights/w.bin"]
+    first = source.fetch(tmp_path, Seen(), [file.path for file in found.files])
+    assert first.read_bytes() == b"{}"
+    assert (first.parent / "weights/w.bin").read_bytes() == b"w"
+    with pytest.raises(SourceProblem) as caught:
+        ask("lab/many", path="c").check("pytorch")
+    assert (caught.value.code, caught.value.field) == ("no_path", "path")
 
 
 def test_two_at_once_fetch_one_file_once_and_both_see_progress(ask: Ask, hub: Hub, tmp_path: Path) -> None:

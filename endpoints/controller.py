@@ -35,14 +35,14 @@ _probers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="probe")
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn of the loop saw and planned. `loading`: the addresses of engines that are not healthy yet;
+    """What one turn of the loop saw and planned. `loading`: the engines that are not healthy yet;
     `newborn`: something was started that has no address yet."""
 
     endpoint: Endpoint
     runtime: Runtime
     observed: Mapping[str, Observed]
     plan: Plan
-    loading: tuple[str, ...]
+    loading: tuple[Asked, ...]
     newborn: bool
 
 
@@ -105,7 +105,8 @@ def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn
         # Never read as "nothing runs": what is known stays as it is until the region answers again.
         log.warning("Region %s can't be asked: %s", endpoint.region.slug, problem)
         return None
-    answers = _gather(questions(known, observed, served=served), clock, prober, held)
+    asked = questions(known, observed, served=served)
+    answers = _gather(asked, clock, prober, held)
     planned = plan(known, observed, answers, clock())
     settle.last_words(endpoint, planned, runtime)
     if planned.writes:
@@ -113,14 +114,13 @@ def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn
     elif planned.actions:
         held.hold(known.generation)
     settle.act(endpoint, planned, runtime, at=clock())
-    loading = [seen.address for name, seen in observed.items() if name in answers and not answers[name].healthy_at]
     starting = [seen for seen in observed.values() if seen.phase == Phase.STARTING]
     return Turn(
         endpoint,
         runtime,
         observed,
         planned,
-        loading=tuple(address for address in loading if address),
+        loading=tuple(one for one in asked if not answers[one.name].healthy_at),
         newborn=bool(starting) or any(isinstance(action, Apply) for action in planned.actions),
     )
 
@@ -142,13 +142,15 @@ def questions(known: EndpointFacts, observed: Mapping[str, Observed], *, served:
     rows = {one.name: one for one in known.instances}
     asked = []
     for name, seen in observed.items():
-        row = rows.get(name)
         if seen.phase != Phase.RUNNING or not seen.address or name in known.ended:
             continue
-        if row is None or row.state not in (*SERVED, InstanceState.DRAINING):
-            asked.append(Asked(name, seen.address, known.alias, prove=True))
-        elif row.state in SERVED and (served or row.probe_failures):
-            asked.append(Asked(name, seen.address, known.alias, prove=False))
+        row, revision = rows.get(name), known.revisions.get(seen.revision)
+        one = Asked(name, seen.address, known.alias, prove=row is None or row.state not in SERVED)
+        if revision is not None:
+            one = replace(one, health_path=revision.health_path, ours=revision.ours)
+        due = one.prove or served or (row is not None and row.probe_failures)
+        if due and (row is None or row.state != InstanceState.DRAINING):
+            asked.append(one)
     return asked
 
 

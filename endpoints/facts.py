@@ -14,6 +14,7 @@ from django.db.models import Q
 
 from endpoints import bell
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
+from endpoints.models.catalogue import RuntimeKind
 from endpoints.models.deployment import DeploymentState, InstanceState
 from endpoints.planner import (
     DeploymentFacts,
@@ -26,11 +27,12 @@ from endpoints.planner import (
 )
 from endpoints.planner.limits import CRASH_WINDOW
 from endpoints.runtimes.base import Capacity, Observed
-from endpoints.spec import GIB
+from endpoints.spec import GIB, MODEL_SERVERS, ContainerSpec, Framework, Method
 
 GATEWAYS = "tir:gateway:*"
 MACHINE = ("instance_type__vcpus", "instance_type__memory_bytes", "instance_type__gpu_count", "instance_type__gpu")
-REVISION = ("pk", "endpoint_id", "number", "model_path", "resolved__size", *MACHINE)
+WISH = ("spec__method", "spec__framework", "spec__container", "endpoint__region__runtime")
+REVISION = ("pk", "endpoint_id", "number", "model_path", "resolved__size", *MACHINE, *WISH)
 TIMES = ("started_at", "ready_at", "draining_at", "unready_at")
 INSTANCE = ("endpoint_id", "name", "revision_id", "state", *TIMES, "probe_failures", "address")
 Revisions = Mapping[int, RevisionFacts]
@@ -129,10 +131,12 @@ def _revisions(
     needed |= {one.revision_id for each in live.values() for one in each}
     found: dict[int, RevisionFacts] = {}
     numbers: dict[int, dict[int, int]] = defaultdict(dict)
-    for pk, endpoint_id, number, path, size, vcpus, *machine in Revision.objects.filter(pk__in=needed).values_list(
-        *REVISION
-    ):
-        found[pk] = RevisionFacts(pk, number, path, int(size or 0), vcpus * 1000, *machine)
+    for pk, endpoint_id, number, path, size, vcpus, memory, gpus, gpu, *wish in Revision.objects.filter(
+        pk__in=needed
+    ).values_list(*REVISION):
+        found[pk] = RevisionFacts(
+            pk, number, path, int(size or 0), vcpus * 1000, memory, gpus, gpu, **_wished(*wish)
+        )
         numbers[endpoint_id][number] = pk
     ours = {row.owner: row.pk for row in rows}
     shown = {(ours[one.owner], one.revision) for one in observed.values() if one.owner in ours}
@@ -142,6 +146,16 @@ def _revisions(
         for pk, endpoint_id, number in Revision.objects.filter(asked).values_list("pk", "endpoint_id", "number"):
             numbers[endpoint_id][number] = pk
     return found, numbers
+
+
+def _wished(method: str, framework: str, container: Mapping[str, Any] | None, runtime: str) -> dict[str, Any]:
+    """What the planner must know of a revision's spec."""
+    if method == Method.CUSTOM:
+        image = ContainerSpec(**container or {})
+        times = {"health_path": image.health_path, "startup_seconds": image.startup_seconds}
+        return {"engine": Framework.CUSTOM, "builds": runtime == RuntimeKind.DOCKER, **times}
+    local = runtime == RuntimeKind.PROCESS and framework in MODEL_SERVERS
+    return {"engine": framework, "builds": local or runtime == RuntimeKind.DOCKER}
 
 
 def _facts(row: Endpoint, stored: Stored, in_flight: Mapping[str, int] | None) -> EndpointFacts:
@@ -165,6 +179,9 @@ def _facts(row: Endpoint, stored: Stored, in_flight: Mapping[str, int] | None) -
         failures=tuple(one for one in stored.crashed[row.pk] if one.at > row.wished_at),
         in_flight=in_flight,
         revision_numbers=stored.numbers[row.pk],
+        revisions={
+            number: stored.revisions[pk] for number, pk in stored.numbers[row.pk].items() if pk in stored.revisions
+        },
         ended=stored.ended,
     )
 

@@ -15,6 +15,7 @@ from endpoints.planner import Probe
 
 HEALTH_TIMEOUT = 2.0  # seconds
 CALL_TIMEOUT = 60.0
+CALLED = frozenset({"chat", "completions", "embeddings"})  # capabilities that one real call can prove
 Clock = Callable[[], datetime]
 Prober = Callable[["Asked", Clock], Probe]  # `probe`, or what a test or benchmark puts in its place
 
@@ -25,21 +26,28 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """One instance to probe. `prove`: also list the model and make one real call, as before its first traffic."""
+    """One instance to probe. `prove`: also list the model and make one real call, as before its first traffic.
+
+    Of what is not `ours` nothing is known but its health path: that it says it is healthy has to do.
+    """
 
     name: str
     address: str
     alias: str
     prove: bool
+    health_path: str = "/health"
+    ours: bool = True
 
 
 def probe(asked: Asked, clock: Clock) -> Probe:
     """What it answered. Never raises: an instance that can't be reached is an answer too."""
     try:
-        _ask(asked.address, "GET", "/health", timeout=HEALTH_TIMEOUT)
+        _ask(asked.address, "GET", asked.health_path, timeout=HEALTH_TIMEOUT)
     except (OSError, http.client.HTTPException, Wrong) as problem:
-        return Probe(healthy_at=None, message=f"{asked.address}/health: {_words(problem)}")
+        return Probe(healthy_at=None, message=f"{asked.address}{asked.health_path}: {_words(problem)}")
     healthy_at = clock()
+    if asked.prove and not asked.ours:
+        return Probe(healthy_at=healthy_at, works=True, works_at=healthy_at)
     if not asked.prove:
         return Probe(healthy_at=healthy_at)
     try:
@@ -49,22 +57,25 @@ def probe(asked: Asked, clock: Clock) -> Probe:
     return Probe(healthy_at=healthy_at, works=True, works_at=clock())
 
 
-def await_healthy(addresses: Sequence[str], seconds: float, *, every: float = 0.01) -> None:
+def await_healthy(loading: Sequence[Asked], seconds: float, *, every: float = 0.01) -> None:
     """Wait so long, or until one of them says that it is healthy. Costs next to nothing while it loads."""
     ends = time.monotonic() + seconds
     while (left := ends - time.monotonic()) > 0:
-        for address in addresses:
+        for one in loading:
             with suppress(OSError, http.client.HTTPException, Wrong):
-                _ask(address, "GET", "/health", timeout=max(0.01, left))
+                _ask(one.address, "GET", one.health_path, timeout=max(0.01, left))
                 return
         time.sleep(min(every, max(0.0, ends - time.monotonic())))
 
 
 def _prove(asked: Asked) -> None:
     listed = json.loads(_ask(asked.address, "GET", "/v1/models", timeout=HEALTH_TIMEOUT))
-    names = [str(entry.get("id")) for entry in listed.get("data", [])]
-    if asked.alias not in names:
-        raise Wrong(f"/v1/models lists {', '.join(names) or 'nothing'}, not {asked.alias}")
+    models = {str(entry.get("id")): entry for entry in listed.get("data", [])}
+    if asked.alias not in models:
+        raise Wrong(f"/v1/models lists {', '.join(models) or 'nothing'}, not {asked.alias}")
+    able = models[asked.alias].get("capabilities")
+    if isinstance(able, list) and not CALLED & set(map(str, able)):
+        return  # it has warmed up with the model's own example before it said that it is healthy
     question = {
         "model": asked.alias,
         "messages": [{"role": "user", "content": "Hi"}],

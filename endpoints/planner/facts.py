@@ -9,6 +9,7 @@ from typing import Any
 
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseKind, PhaseState
 from endpoints.models.event import Severity
+from endpoints.spec import Framework
 from endpoints.status import Status
 
 
@@ -22,6 +23,15 @@ class RevisionFacts:
     memory_bytes: int = 1 << 30
     gpus: int = 0
     gpu: str = ""
+    engine: str = Framework.LLAMA_CPP
+    builds: bool = False  # an image or an environment must be there before its first instance
+    health_path: str = "/health"
+    startup_seconds: int = 0  # allowed until it is healthy; 0: what its size needs
+
+    @property
+    def ours(self) -> bool:
+        """Whether what runs inside is of ours, so that its exit codes and answers mean what `serving` says."""
+        return self.engine != Framework.CUSTOM
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class EndpointFacts:
     in_flight: Mapping[str, int] | None = None  # None: not known now
     room: Room | None = None  # None: not asked for, see `needs_room`
     revision_numbers: Mapping[int, int] = field(default_factory=dict)  # number -> id, of those that may run
+    revisions: Mapping[int, RevisionFacts] = field(default_factory=dict)  # by number: that serve, deploy or live
     ended: frozenset[str] = frozenset()  # of those observed, the names whose rows are closed
 
     @property
@@ -153,7 +164,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Queue:
-    """Wake a slow worker: task `endpoints.validate` or `endpoints.fetch`."""
+    """Wake a slow worker: task `endpoints.validate`, `endpoints.build` or `endpoints.fetch`."""
 
     task: str
     deployment_id: int

@@ -27,14 +27,15 @@ YOUNG = timedelta(seconds=30)
 BRISK = timedelta(milliseconds=250)  # pace while something young is under way: a ring or a first answer is quicker
 
 
-def loading_deadline(model_bytes: int) -> timedelta:
-    """Ten minutes, and what the bytes need on a slow link."""
-    return PhaseKind.LOADING.deadline + timedelta(seconds=model_bytes / SLOWEST_LINK)
+def loading_deadline(model_bytes: int, startup_seconds: int = 0) -> timedelta:
+    """Ten minutes, or what was asked for, and what the bytes need on a slow link."""
+    least = timedelta(seconds=startup_seconds) if startup_seconds else PhaseKind.LOADING.deadline
+    return least + timedelta(seconds=model_bytes / SLOWEST_LINK)
 
 
-def start_deadline(model_bytes: int) -> timedelta:
+def start_deadline(model_bytes: int, startup_seconds: int = 0) -> timedelta:
     """How long an instance may take from its start until it serves."""
-    return loading_deadline(model_bytes) + PhaseKind.HEALTH.deadline
+    return loading_deadline(model_bytes, startup_seconds) + PhaseKind.HEALTH.deadline
 
 
 def pace(age: timedelta) -> timedelta:

@@ -20,9 +20,13 @@ from endpoints.planner.facts import (
     Plan,
     Queue,
 )
-from endpoints.planner.seen import World
+from endpoints.planner.seen import World, sentence
 
-SLOW = {PhaseKind.VALIDATION: "endpoints.validate", PhaseKind.LOADING: "endpoints.fetch"}
+SLOW = {
+    PhaseKind.VALIDATION: "endpoints.validate",
+    PhaseKind.BUILD: "endpoints.build",
+    PhaseKind.LOADING: "endpoints.fetch",
+}
 Ended = tuple[datetime, str] | None  # when a phase ended and what to say of it; None: it goes on
 
 
@@ -88,6 +92,9 @@ class Advance:
         return None  # the slow worker ends it
 
     def ends_build(self, started: datetime) -> Ended:
+        if self.deployment.revision.builds:
+            self.queue(PhaseKind.BUILD)
+            return None  # the slow worker ends it
         return max(started, self.earlier_ended or started), "Pre-built container: nothing to build."
 
     def ends_allocation(self, started: datetime) -> Ended:
@@ -112,7 +119,10 @@ class Advance:
         times += [one.ready_at for one in self.mine if one.ready_at]
         if times:
             return min(times), "The engine has loaded the model."
-        if any(one.state == InstanceState.LOADING for one in self.mine):
+        held_up = [self.world.held_up[one.name] for one in self.mine if one.name in self.world.held_up]
+        if held_up:
+            self.say(PhaseKind.LOADING, sentence(held_up[0].message), held_up[0].reason)
+        elif any(one.state == InstanceState.LOADING for one in self.mine):
             said = next(iter(self.answers()), "")
             self.say(PhaseKind.LOADING, "The engine is loading the model." + (f" {said}" if said else ""))
         return None
@@ -152,7 +162,7 @@ class Advance:
         revision, allowed = self.deployment.revision, PhaseKind(phase.kind).deadline
         began = self.earlier_ended or self.at
         if phase.kind == PhaseKind.LOADING:
-            allowed = limits.loading_deadline(revision.model_bytes)
+            allowed = limits.loading_deadline(revision.model_bytes, revision.startup_seconds)
             if revision.model_path and revision.model_bytes:  # it was fetched before
                 self.change(phase, bytes_done=revision.model_bytes, bytes_total=revision.model_bytes)
         self.change(
@@ -166,7 +176,8 @@ class Advance:
 
     def out_of_budget(self, phase: PhaseFacts) -> bool:
         """Fail a deployment whose instances end again and again, or in a way that no new start mends."""
-        never = [one for one in self.failures if one.exit_code in limits.NEVER_MENDS]
+        ours = self.deployment.revision.ours
+        never = [one for one in self.failures if ours and one.exit_code in limits.NEVER_MENDS]
         if never:
             self.fail(phase, limits.NEVER_MENDS[never[-1].exit_code or 0], never[-1].message)
         elif len(self.failures) >= limits.CRASHES_WHILE_DEPLOYING:

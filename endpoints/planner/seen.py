@@ -23,6 +23,7 @@ class World:
     failures: tuple[Failure, ...]
     probes: Mapping[str, Probe]
     strays: Mapping[int, tuple[str, ...]]  # revision id -> what runs though its row is closed
+    held_up: Mapping[str, Observed]  # what keeps these from starting is known
 
 
 def look(
@@ -54,7 +55,8 @@ def look(
                 strays[one.revision_id] = (*strays.get(one.revision_id, ()), one.name)
         if failure and (facts.wished_at is None or failure.at > facts.wished_at):
             failures.append(failure)
-    return World(tuple(live), tuple(failures), probes, strays)
+    held_up = {name: seen for name, seen in observed.items() if seen.phase == Phase.STARTING and seen.reason}
+    return World(tuple(live), tuple(failures), probes, strays, held_up)
 
 
 def _discovered(facts: EndpointFacts, revision_id: int, seen: Observed, plan: Plan) -> InstanceFacts:
@@ -79,7 +81,8 @@ def _ended(
     when = max(one.started_at, (seen.finished_at if seen else None) or at)
     code = seen.exit_code if seen else None
     if one.draining_at is None and not (seen and seen.asked):  # `up --stop-all` asks without us, and is no crash
-        return _failed(one, when, code, *cause(seen), plan)
+        revision = facts.revisions.get(seen.revision) if seen else None
+        return _failed(one, when, code, *cause(seen, ours=revision is None or revision.ours), plan)
     change = plan.instances.setdefault(one.name, {})
     change |= {"state": InstanceState.STOPPED, "ended_at": when, "exit_code": code, "reason": "Asked"}
     said = f"Instance {one.name} stopped."
@@ -115,7 +118,8 @@ def _given_up(one: InstanceFacts, facts: EndpointFacts, at: datetime, plan: Plan
         seconds = (at - one.unready_at).total_seconds()
         return _failed(one, at, None, "Unresponsive", f"It has not answered for {seconds:.0f} s.", plan)
     if one.state in BEFORE_READY and facts.deployment is None:  # a deployment's phases have their own deadlines
-        allowed = limits.start_deadline(facts.serving.model_bytes if facts.serving else 0)
+        serving = facts.serving
+        allowed = limits.start_deadline(*(serving.model_bytes, serving.startup_seconds) if serving else (0,))
         if at >= one.started_at + allowed:
             return _failed(
                 one, at, None, "StartTimeout", f"Not ready {allowed.total_seconds():.0f} s after its start.", plan
@@ -123,14 +127,16 @@ def _given_up(one: InstanceFacts, facts: EndpointFacts, at: datetime, plan: Plan
     return None
 
 
-def cause(seen: Observed | None) -> tuple[str, str]:
-    """A reason code and a sentence for an end that nobody asked for."""
+def cause(seen: Observed | None, *, ours: bool = True) -> tuple[str, str]:
+    """A reason code and a sentence for an end that nobody asked for. `ours`: the exit codes are `serving`'s."""
     if seen is None:
         return "Vanished", "It is gone without a trace; somebody or something outside removed it."
     code = seen.exit_code
+    if seen.reason:
+        return seen.reason, sentence(seen.message)
     if code is None:
         return "Lost", seen.message or "It ended and nothing says how."
-    if code in limits.NEVER_MENDS:
+    if ours and code in limits.NEVER_MENDS:
         return limits.NEVER_MENDS[code], sentence(seen.message or f"exit code {code}")
     if "memory" in seen.message.lower():
         return "OutOfMemory", sentence(seen.message)

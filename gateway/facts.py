@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from accounts.models import ApiKey, Membership, ServiceAccount, SigningKey, User
 from accounts.roles import RIGHTS, Right
 from endpoints.models import Admission as Rules
 from endpoints.models import Endpoint, Instance, Phase, Revision
+from endpoints.spec import MODEL_SERVERS, Method
 from gateway.routes import DEFAULT_ADMISSION, Admission, Key, Quotas, Route, RouteTable, Upstream
 from gateway.tokens import Trust
 from monitoring.models import BodySampling
@@ -74,8 +75,8 @@ def stamp() -> Stamp:
 
 def table() -> RouteTable:
     """Everything the gateway knows, as it stands now."""
-    instances, phases, defaults = _instances(), _phases(), _defaults()
-    routes = [_route(row, instances[row["id"]], phases.get(row["id"], ""), defaults) for row in _endpoints()]
+    instances, phases, said = _instances(), _phases(), _said()
+    routes = [_route(row, instances[row["id"]], phases.get(row["id"], ""), said) for row in _endpoints()]
     return RouteTable(routes, _keys(), _trust())
 
 
@@ -107,25 +108,33 @@ def _phases() -> dict[int, str]:
     return {phase.deployment.endpoint_id: str(phase.get_kind_display()) for phase in running}
 
 
-def _defaults() -> dict[int, tuple[dict[str, float | int], int]]:
-    """Defaults for sampling and the context length, by revision that serves or may soon."""
+class Said(NamedTuple):
+    """What a revision says of calls: defaults for sampling, the context length, and whether any path passes."""
+
+    defaults: dict[str, float | int]
+    context_length: int
+    open: bool
+
+
+SILENT = Said({}, 0, open=False)
+
+
+def _said() -> dict[int, Said]:
+    """By revision that serves or may soon."""
     named = {name: KeyTransform(name, KeyTransform("llm", "spec")) for name in (*DEFAULTS, "max_sequence_length")}
+    named |= {name: KeyTransform(name, "spec") for name in ("method", "framework")}
     wanted = Revision.objects.filter(endpoint__deleted_at=None).values_list("id")
-    found: dict[int, tuple[dict[str, float | int], int]] = {}
+    found: dict[int, Said] = {}
     for row in wanted.annotate(**named).values("id", *named):
         values = {name: row[name] for name in DEFAULTS if isinstance(row[name], int | float)}
-        found[row["id"]] = values, row["max_sequence_length"] or 0
+        any_path = row["method"] == Method.CUSTOM or row["framework"] in MODEL_SERVERS
+        found[row["id"]] = Said(values, row["max_sequence_length"] or 0, any_path)
     return found
 
 
-def _route(
-    row: dict[str, Any],
-    instances: list[Upstream],
-    phase: str,
-    defaults: dict[int, tuple[dict[str, float | int], int]],
-) -> Route:
+def _route(row: dict[str, Any], instances: list[Upstream], phase: str, said: dict[int, Said]) -> Route:
     revision_id = row["serving_revision_id"] or row["newest"] or 0
-    sampling, context_length = defaults.get(revision_id, ({}, 0))
+    revision = said.get(revision_id, SILENT)
     return Route(
         endpoint_id=row["id"],
         name=row["name"],
@@ -138,13 +147,14 @@ def _route(
         state_by=row["wished_by"],
         phase=phase or row["notice"],
         instances=tuple(instances),
-        defaults=sampling,
+        defaults=revision.defaults,
         capacity_per_instance=row["target_concurrency"],
-        context_length=context_length,
+        context_length=revision.context_length,
         admission=_admission(row),
         bodies_one_in=row["bodies_one_in"] or 0,
         awaited=_is_awaited(row, instances),
         asleep=row["wanted"] == 0 and _is_awaited(row, instances),
+        open=revision.open,
     )
 
 

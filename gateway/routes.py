@@ -75,7 +75,7 @@ class Route:
     `defaults` (temperature, top_k, top_p) are filled into requests that don't set them.
     `awaited`: while no instance is ready calls are held, because one becomes ready without a person's doing;
     `asleep`: it does so when it is called, for it is scaled to zero. Of `bodies_one_in` requests the bodies
-    of one are kept; 0 keeps none.
+    of one are kept; 0 keeps none. `open`: what runs there has paths of its own, so any path and websockets pass.
     """
 
     endpoint_id: int
@@ -97,6 +97,7 @@ class Route:
     awaited: bool = False
     asleep: bool = False
     bodies_one_in: int = 0
+    open: bool = False
     ready: tuple[Upstream, ...] = field(init=False)
     models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 
@@ -180,6 +181,14 @@ class RouteTable:
             expires_at=ends,
             endpoints=frozenset.intersection(*lists) if lists else None,
         )
+
+    def standing(self, key: Key) -> Key | None:
+        """What a caller who was let in before may do now, whatever it came with; None once it may do nothing."""
+        if key.id is not None:
+            return self.numbered.get(key.id)
+        kind, _, number = key.holder.partition(":")
+        known = kind == "person" and (int(number), key.project_id) in self.trust.callers
+        return key if known else None
 
     def believe(self, token: str, key: Key) -> None:
         """Let this token in from here on; the longest remembered of too many is asked about anew."""

@@ -18,7 +18,7 @@ from django.utils import timezone
 import accounts.tokens
 from accounts.models import ApiKey, Membership, ServiceAccount, SigningKey, User
 from accounts.roles import Role
-from endpoints.models import Endpoint, Event, Instance
+from endpoints.models import Endpoint, Event, Instance, Revision
 from gateway import facts, written
 from gateway.auth import authenticate
 from gateway.contract import Away
@@ -49,6 +49,24 @@ class TestFacts:
         assert (route.region, route.desired, route.state) == ("local", "running", "active")
         assert route.defaults == {"temperature": 1.0, "top_k": 50, "top_p": 0.9}
         assert route.context_length == 2048
+
+    @pytest.mark.parametrize(
+        ("said", "any_path"),
+        [
+            ({"framework": "llama.cpp"}, False),
+            ({"framework": "vllm"}, False),
+            ({"framework": "onnx"}, True),
+            ({"framework": "python"}, True),
+            ({"framework": "custom", "method": "custom"}, True),
+        ],
+    )
+    def test_any_path_passes_where_what_runs_has_paths_of_its_own(
+        self, said: dict[str, str], any_path: bool
+    ) -> None:
+        endpoint = make.endpoint(ready=1, name="tiny")
+        [revision] = endpoint.revisions.all()
+        Revision.objects.filter(pk=revision.pk).update(spec=revision.spec | said)
+        assert facts.table().routes["tiny"].open is any_path
 
     def test_a_deployment_under_way_says_what_it_does(self) -> None:
         endpoint = make.endpoint(name="tiny")

@@ -48,12 +48,12 @@ def chosen(choices: Sequence[Choice], wanted: str) -> Choice:
     raise SourceProblem("no_file", f"There is no model file “{wanted}”. There is: {names}.", "file")
 
 
-def nothing_to_run(files: Sequence[SourceFile], where: str) -> SourceProblem:
-    """The problem of a repository without a GGUF file, saying what it has instead."""
+def nothing_to_run(files: Sequence[SourceFile], where: str, field: str = "model_id") -> SourceProblem:
+    """The problem of a repository without a GGUF file, saying what it has instead; `field` is the setting."""
     names = [file.path for file in files]
     shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     if not names:
-        return SourceProblem("no_model", f"{where} is empty.", "model_id")
+        return SourceProblem("no_model", f"{where} is empty.", field)
     if any(SHARD.match(name) for name in names):
         said = f"{where} holds only a part of a split GGUF model: {shown}. Choose a complete one."
     elif any(name.endswith((".safetensors", ".bin", ".pt")) for name in names):
@@ -63,7 +63,7 @@ def nothing_to_run(files: Sequence[SourceFile], where: str) -> SourceProblem:
         )
     else:
         said = f"{where} holds no GGUF file, which llama.cpp needs. It holds: {shown}."
-    return SourceProblem("no_model", said, "model_id")
+    return SourceProblem("no_model", said, field)
 
 
 def _complete(parts: Sequence[SourceFile]) -> bool:

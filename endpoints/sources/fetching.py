@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from endpoints.sources import store as storage
 from endpoints.sources.base import Progress, SourceFile, SourceProblem
@@ -30,6 +31,9 @@ class Patience:
     attempts: int = 5
 
 
+PATIENT: Final = Patience()
+
+
 def fetch_all(
     wanted: Sequence[Wanted],
     home: Path,
@@ -37,7 +41,7 @@ def fetch_all(
     progress: Progress,
     *,
     origin: str,
-    patience: Patience = Patience(),
+    patience: Patience = PATIENT,
 ) -> Path:
     """The files under `home`, hard links to verified blobs; answers the first one's path. A second call asks
     for no bytes, and one that was cut off goes on where it ended. `origin` names the server in problems.

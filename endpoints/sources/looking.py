@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from endpoints.safetensors import NotSafetensors, Weights, weights_of
 from endpoints.sources.base import Found, Source, SourceFile, SourceProblem, read_model
 from endpoints.sources.choices import chosen, model_choices, nothing_to_run
+from endpoints.sources.layout import layout_of
 
 GGUF_ENGINES = frozenset({"llama.cpp"})  # the others load a folder
 
@@ -16,25 +17,27 @@ def look(
     engine: str,
     where: str,
     wanted: str = "",
+    field: str = "model_id",
     terms: str = "",
     gated: bool = False,
 ) -> Found:
     """For an engine of GGUF files the choice among them, else all files of the folder.
 
-    `where` names the source for the person who asked, `terms` its licence. SourceProblem when there is nothing that
-    the engine can load.
+    `where` names the source for the person who asked, and `field` the setting that says it; `terms` is its licence.
+    SourceProblem when there is nothing that the engine can load.
     """
     files = source.files()
     if engine in GGUF_ENGINES:
         choices = model_choices(files)
         if not choices:
-            raise nothing_to_run(files, where)
+            raise nothing_to_run(files, where, field)
         choice = chosen(choices, wanted)
         facts = read_model(source, choice, {file.path: file.size for file in files})
         return Found(revision, tuple(files), choices, choice.path, facts, terms or facts.license, gated)
     if not files:
-        raise nothing_to_run(files, where)
-    return Found(revision, tuple(files), (), "", None, terms, gated, weights=_weights(source, files))
+        raise nothing_to_run(files, where, field)
+    layout = layout_of(files, source.read, engine)
+    return Found(revision, tuple(files), (), "", None, terms, gated, _weights(source, files), layout)
 
 
 def _weights(source: Source, files: Sequence[SourceFile]) -> Weights | None:

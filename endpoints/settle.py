@@ -115,7 +115,7 @@ def act(endpoint: Endpoint, plan: Plan, runtime: Runtime, *, at: datetime) -> No
 def _apply(endpoint: Endpoint, action: Apply, runtime: Runtime, at: datetime) -> None:
     revision = Revision.objects.select_related("instance_type").get(pk=action.revision_id)
     try:
-        runtime.apply(workload_of(endpoint, revision, action.replicas, action.retire))
+        runtime.apply(workload_of(endpoint, revision, action.replicas, action.retire, fetches=runtime.fetches))
     except Unavailable as problem:
         log.warning("%s: %s", endpoint, problem)
     except (Rejected, Undecryptable) as problem:

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import controller, preparation, scaler, sweep
+from endpoints import building, controller, preparation, scaler, sweep
 from endpoints.models import Region
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import Unavailable
@@ -39,6 +39,12 @@ def reconcile(endpoint_id: int) -> None:
 def validate(deployment_id: int) -> None:
     close_old_connections()
     preparation.validate(deployment_id)
+
+
+@shared_task(name="endpoints.build")
+def build(deployment_id: int) -> None:
+    close_old_connections()
+    building.build(deployment_id)
 
 
 @shared_task(name="endpoints.fetch")

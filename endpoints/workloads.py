@@ -2,55 +2,120 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import asdict
+from typing import Any
+
 from endpoints.memory import KV_TYPE_FOR
 from endpoints.models import Endpoint, Revision, Secret
-from endpoints.runtimes.base import Command, Rejected, Workload
-from endpoints.spec import Truncation
+from endpoints.models.catalogue import Region, RuntimeKind
+from endpoints.runtimes.base import Command, Image, Rejected, Workload
+from endpoints.spec import LlmSpec, SourceKind, Spec, Truncation
 
 MODEL_PATH = "MODEL_PATH"
+IN_IMAGE = "(in the image)"  # a revision's model path where nothing of ours brings the model
 
 
-def workload_of(endpoint: Endpoint, revision: Revision, replicas: int, retire: tuple[str, ...]) -> Workload:
-    """Everything an instance of this revision needs. Raises Rejected when a secret it names is gone."""
+def workload_of(
+    endpoint: Endpoint, revision: Revision, replicas: int, retire: tuple[str, ...], *, fetches: bool
+) -> Workload:
+    """Everything an instance of this revision needs; `fetches` as its runtime says.
+
+    Raises Rejected when a secret that it names is gone.
+    """
     spec, kind = revision.wish, revision.instance_type
-    command = None
-    if replicas and revision.model_path:
-        command = Command(
-            engine=spec.framework,
-            model=revision.model_path,
-            alias=endpoint.name,
-            context_length=spec.llm.max_sequence_length,
-            parallel=spec.llm.batch_size,
-            kv_cache_type=KV_TYPE_FOR[spec.llm.data_type],
-            context_shift=spec.llm.truncation == Truncation.SHIFT,
-            workers=spec.environment.max_workers,
-            log_level=spec.environment.log_level,
-        )
+    ready = replicas and revision.model_path
     return Workload(
         owner=endpoint.owner,
         revision=revision.number,
         replicas=replicas,
-        command=command,
+        command=command_of(endpoint, revision, fetches=fetches) if ready else None,
         retire=retire,
         cpu_millis=kind.vcpus * 1000,
         memory_bytes=kind.memory_bytes,
         gpus=kind.gpu_count,
-        env={
-            **spec.environment.variables,
-            MODEL_PATH: revision.model_path,
-            "MAX_WORKERS": str(spec.environment.max_workers),
-            "LOG_LEVEL": spec.environment.log_level,
-        },
-        secrets=_secrets(endpoint, revision) if replicas else {},
+        env=_environment(endpoint.region, revision),
+        secrets=_revealed(endpoint, spec.environment.secrets) if replicas else {},
     )
 
 
-def _secrets(endpoint: Endpoint, revision: Revision) -> dict[str, str]:
-    wanted = revision.wish.environment.secrets
-    stored = {
-        one.name: one for one in Secret.objects.filter(project=endpoint.project_id, name__in=wanted.values())
+def command_of(endpoint: Endpoint, revision: Revision, *, fetches: bool) -> Command:
+    """What its instances run; also before the model is there, for what has to be prepared."""
+    spec, resolved = revision.wish, revision.resolved
+    brings = spec.source.kind == SourceKind.NONE
+    source = spec.source
+    return Command(
+        engine=spec.engine,
+        version=spec.framework_version,
+        model="" if fetches or brings else revision.model_path,
+        alias=endpoint.name,
+        image=_image(endpoint, spec),
+        requirements=(resolved.get("layout") or {}).get("requirements", ""),
+        options=_options(spec.llm),
+        fetch=_pinned(asdict(source), resolved) if fetches and not brings else None,
+        credential=_reveal(endpoint, source.token_secret) if fetches and source.token_secret else "",
+        startup_seconds=spec.container.startup_seconds,
+        context_length=spec.llm.max_sequence_length,
+        parallel=spec.llm.batch_size,
+        kv_cache_type=KV_TYPE_FOR[spec.llm.data_type],
+        context_shift=spec.llm.truncation == Truncation.SHIFT,
+        workers=spec.environment.max_workers,
+        log_level=spec.environment.log_level,
+    )
+
+
+def _image(endpoint: Endpoint, spec: Spec) -> Image | None:
+    """The image of a container; None where the region runs processes."""
+    if spec.custom:
+        wish = spec.container
+        return Image(
+            wish.image,
+            command=tuple(shlex.split(wish.command)),
+            port=wish.port,
+            health_path=wish.health_path,
+            username=wish.registry_username,
+            password=_reveal(endpoint, wish.registry_secret) if wish.registry_secret else "",
+        )
+    if endpoint.region.runtime == RuntimeKind.PROCESS:
+        return None
+    images = endpoint.region.config.get("images", {})
+    version = spec.framework_version
+    named = images.get(f"{spec.framework}:{version}") or images.get(spec.framework)
+    return Image(str(named or f"tir-serving-{spec.framework}:{version or 'latest'}"))
+
+
+def _pinned(source: dict[str, Any], resolved: dict[str, Any]) -> dict[str, Any]:
+    return source | {"revision": resolved["commit"], "files": resolved["files"]}
+
+
+def _options(llm: LlmSpec) -> dict[str, str | int | float]:
+    return {
+        "data_type": str(llm.data_type),
+        "load_format": str(llm.load_format),
+        "quantization": str(llm.quantization),
+        "calibration_dataset": llm.calibration_dataset,
+        "accuracy_threshold": llm.accuracy_threshold,
+        "tokenizer_type": str(llm.tokenizer_type),
+        "truncation": str(llm.truncation),
+        "padding": str(llm.padding),
     }
-    missing = sorted(set(wanted.values()) - stored.keys())
-    if missing:
-        raise Rejected(f"The secret “{missing[0]}” is gone. Store it again, or deploy without it.")
-    return {variable: stored[name].reveal() for variable, name in wanted.items()}
+
+
+def _environment(region: Region, revision: Revision) -> dict[str, str]:
+    """The standard variables; a container's runtime says itself where it has put the model."""
+    wish = revision.wish.environment
+    standard = {"MAX_WORKERS": str(wish.max_workers), "LOG_LEVEL": str(wish.log_level)}
+    if region.runtime == RuntimeKind.PROCESS:
+        standard[MODEL_PATH] = revision.model_path
+    return {**wish.variables, **standard}
+
+
+def _revealed(endpoint: Endpoint, wanted: Any) -> dict[str, str]:
+    return {variable: _reveal(endpoint, name) for variable, name in wanted.items()}
+
+
+def _reveal(endpoint: Endpoint, name: str) -> str:
+    stored = Secret.objects.filter(project=endpoint.project_id, name=name).first()
+    if stored is None:
+        raise Rejected(f"The secret “{name}” is gone. Store it again, or deploy without it.")
+    return stored.reveal()

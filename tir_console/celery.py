@@ -13,6 +13,7 @@ app.autodiscover_tasks(["endpoints", "monitoring", "billing", "gateway.jobs"])
 app.conf.task_default_queue = "control"
 app.conf.task_routes = {
     "endpoints.validate": {"queue": "slow"},
+    "endpoints.build": {"queue": "slow"},
     "endpoints.fetch": {"queue": "slow"},
     "gateway.tell_webhook": {"queue": "slow"},
 }

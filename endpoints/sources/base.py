@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from endpoints.gguf import GGUFFacts, NotGGUF, merge_shards, read_facts
 from endpoints.safetensors import Weights
+from endpoints.sources.layout import Layout
 
 Progress = Callable[[int, int], None]
 """`progress(done, total)` in bytes, several times a second; what it raises ends the fetch (cancelling)."""
@@ -46,6 +47,7 @@ class Found:
     license: str = ""
     gated: bool = False
     weights: Weights | None = None
+    layout: Layout | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For a JSON column."""
@@ -53,7 +55,9 @@ class Found:
         choices = [asdict(choice) | {"files": list(choice.files)} for choice in self.choices]
         files = [asdict(file) for file in self.files]
         weights = self.weights.to_dict() if self.weights else None
-        return asdict(self) | {"files": files, "choices": choices, "facts": facts, "weights": weights}
+        layout = self.layout.to_dict() if self.layout else None
+        told = {"facts": facts, "weights": weights, "layout": layout}
+        return asdict(self) | {"files": files, "choices": choices, **told}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Found":
@@ -64,9 +68,10 @@ class Found:
             choices=choices,
             default_file=data["default_file"],
             facts=GGUFFacts.from_dict(data["facts"]) if data["facts"] else None,
-            license=data["license"],
+            license=data["license"] or "",
             gated=data["gated"],
             weights=Weights.from_dict(data["weights"]) if data.get("weights") else None,
+            layout=Layout.from_dict(data["layout"]) if data.get("layout") else None,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from endpoints import bell, controller, preparation
+from endpoints import bell, building, controller, preparation
 from endpoints.gguf import read_facts
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
 from endpoints.planner import Probe
@@ -92,7 +92,11 @@ class Steering:
 
     def _send(self, task: str, *arguments: Any, **options: Any) -> bool:
         self.sent.append((task, *arguments))
-        slow = {"endpoints.validate": preparation.validate, "endpoints.fetch": preparation.fetch}
+        slow = {
+            "endpoints.validate": preparation.validate,
+            "endpoints.build": building.build,
+            "endpoints.fetch": preparation.fetch,
+        }
         if task in slow and self.slow_workers:
             slow[task](*arguments, clock=self.clock)
         return True

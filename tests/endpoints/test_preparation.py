@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from endpoints import preparation
+from endpoints import phase_work, preparation
 from endpoints.models import Endpoint, ModelVersion, Phase, Revision
 from endpoints.models.deployment import PhaseKind, PhaseState
 from endpoints.sources import SourceProblem
@@ -215,7 +215,7 @@ def test_a_worker_at_work_holds_its_phase_and_renews_it(
                 assert leases[-1] > steering.clock()
             return into / "model.gguf"
 
-    monkeypatch.setattr(preparation, "REPORT_EVERY", 0)
+    monkeypatch.setattr(phase_work, "REPORT_EVERY", 0)
     monkeypatch.setattr(preparation, "_pinned", lambda _: Slow())
     assert preparation.fetch(loading.deployment_id, clock=steering.clock)
     assert leases[1] > leases[0]

@@ -1,0 +1,126 @@
+"""Whether what was found can run as it is asked for, and where: said in one sentence, or refused with a code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from endpoints import offers
+from endpoints.memory import (
+    KV_TYPE_FOR,
+    Device,
+    Estimate,
+    ModelShape,
+    Verdict,
+    estimate,
+    format_problem,
+    precision_problem,
+    shape_from_config,
+    shape_from_gguf,
+)
+from endpoints.models import InstanceType, Region
+from endpoints.sources import Found
+from endpoints.spec import GIB, Framework, LlmSpec, Spec
+
+GPU_UTILIZATION = 0.9
+BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}  # a stored tensor's dtype, or what it is loaded as
+SHORT_COMMIT = 12
+
+
+class Unfit(Exception):
+    """What is asked for can't work; `reason` is a code, the text is for the person who asked."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def refuse_place(spec: Spec, region: Region, machine: InstanceType) -> None:
+    """Raise Unfit for what this region or machine can't run at all."""
+    reasons = [
+        offers.reason_against(region, spec.engine),
+        offers.machine_reason(machine, spec.engine),
+        offers.source_reason(spec.engine, spec.source.kind),
+    ]
+    if said := " ".join(filter(None, reasons)):
+        raise Unfit("NotOffered", said)
+
+
+def fit(spec: Spec, found: Found, machine: InstanceType) -> str:
+    """Say that the model can run there as asked, or raise Unfit."""
+    problems = _gguf_problems(spec, found) if spec.engine == Framework.LLAMA_CPP else _layout_problems(found)
+    if machine.gpu and (refused := precision_problem(machine.gpu, spec.llm.data_type)):
+        problems.append(refused)
+    if problems:
+        raise Unfit("SettingsDoNotFit", " ".join(problems))
+    need = need_of(spec.engine, spec.llm, found, machine)
+    if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
+        raise Unfit(
+            "DoesNotFit",
+            f"It needs {_gib(need.need_bytes)} and {machine.slug} has {_gib(need.available_bytes)}. "
+            "Choose a larger machine, a shorter length or fewer sequences.",
+        )
+    known = "need not known"
+    if need is not None and need.need_bytes:
+        known = f"needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
+    return f"{_named(found)}, memory {known}."
+
+
+def shape_of(engine: str, llm: LlmSpec, found: Found) -> ModelShape | None:
+    """What the memory need hangs on; None where the files don't tell."""
+    if found.facts is not None:
+        return shape_from_gguf(found.facts)
+    weights = found.weights
+    if weights is None or weights.bytes is None or not weights.config:
+        return None
+    stored, loaded = BYTES_OF.get(weights.dtype), BYTES_OF.get(llm.data_type)
+    size = weights.bytes
+    if engine == Framework.VLLM and stored and loaded and llm.quantization == "none":
+        size = size * loaded // stored  # it is converted while it is loaded
+    return replace(shape_from_config(weights.config, size), parameter_count=weights.parameters)
+
+
+def need_of(engine: str, llm: LlmSpec, found: Found, machine: InstanceType) -> Estimate | None:
+    """The memory of one instance; None where nothing is known of the model's shape."""
+    shape = shape_of(engine, llm, found)
+    if shape is None:
+        return None
+    return estimate(
+        shape,
+        length=llm.max_sequence_length,
+        concurrency=llm.batch_size,
+        kv_type=KV_TYPE_FOR[llm.data_type],
+        device=device_of(machine),
+        tp=machine.gpu_count or 1,
+    )
+
+
+def device_of(machine: InstanceType) -> Device:
+    """What one instance of this type may use."""
+    if machine.has_gpu:
+        return Device("gpu", machine.gpu_memory_bytes, utilization=GPU_UTILIZATION)
+    return Device("cpu", machine.memory_bytes)
+
+
+def _gguf_problems(spec: Spec, found: Found) -> list[str]:
+    if found.facts is None:
+        raise Unfit("NotAModel", "The model's header could not be read, so nothing is known of its needs.")
+    llm = spec.llm
+    problems = format_problem(
+        found.facts, llm.load_format, llm.data_type, llm.quantization, max_length=llm.max_sequence_length
+    )
+    return list(problems.values())
+
+
+def _layout_problems(found: Found) -> list[str]:
+    return [note.said for note in found.layout.problems] if found.layout else []
+
+
+def _named(found: Found) -> str:
+    pinned = found.revision[:SHORT_COMMIT]
+    if found.facts is not None:
+        return f"{found.default_file} at {pinned}: {found.facts.quantization}"
+    return f"{len(found.files):,} files at {pinned}, {_gib(sum(file.size for file in found.files))}"
+
+
+def _gib(size: int | None) -> str:
+    return f"{(size or 0) / GIB:.2f} GiB"

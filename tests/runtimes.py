@@ -59,7 +59,7 @@ class InstantRuntime:
         ]
         steps = replicas.steps(workload, live)
         for name in steps.stop:
-            self.end(name, exit_code=0, message="stopped when asked")
+            self.end(name, exit_code=0, message="stopped when asked", asked=True)
         for name in steps.start:
             self.add(self.born(name, workload))
 
@@ -75,11 +75,13 @@ class InstantRuntime:
             self.instances[one.name] = one
             self._owned.setdefault(one.owner, set()).add(one.name)
 
-    def end(self, name: str, *, exit_code: int | None = 137, message: str = "killed by signal 9") -> None:
+    def end(
+        self, name: str, *, exit_code: int | None = 137, message: str = "killed by signal 9", asked: bool = False
+    ) -> None:
         """This one ends now."""
         one = self.instances[name]
         self.instances[name] = replace(
-            one, phase=Phase.EXITED, exit_code=exit_code, message=message, finished_at=now()
+            one, phase=Phase.EXITED, exit_code=exit_code, message=message, finished_at=now(), asked=asked
         )
 
     def kill(self, *names: str) -> None:
@@ -167,7 +169,7 @@ class CrashingRuntime(InstantRuntime):
 class ForgetfulRuntime(InstantRuntime):
     """An instance that ended or was killed leaves no trace, as in a cluster that cleans up at once."""
 
-    def end(self, name: str, *, exit_code: int | None = 137, message: str = "") -> None:
+    def end(self, name: str, *, exit_code: int | None = 137, message: str = "", asked: bool = False) -> None:
         self.lose(name)
 
 

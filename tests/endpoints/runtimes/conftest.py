@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from endpoints.runtimes import scan
-from endpoints.runtimes.base import Command, Observed, Runtime, Workload
+from endpoints.runtimes.base import Command, Workload
 from endpoints.runtimes.limits import Group
 from endpoints.runtimes.process import ProcessRuntime
 from tests.wait import until
@@ -31,27 +31,6 @@ def workload(replicas: int = 1, **changes: Any) -> Workload:
         memory_bytes=256 << 20,
     )
     return replace(wanted, **changes)
-
-
-def settled(runtime: Runtime, phase: str, number: int = 1, owner: str | None = None) -> dict[str, Observed]:
-    """The instances in this phase, once there are this many of them."""
-    everything: dict[str, Observed] = {}
-
-    def look() -> dict[str, Observed] | None:
-        nonlocal everything
-        everything = runtime.observe(owner)
-        found = {name: one for name, one in everything.items() if one.phase == phase}
-        return found if len(found) == number else None
-
-    def what() -> str:
-        ends = {name: runtime.logs(name, -3, 3) for name in everything}
-        return f"{number} {phase}; there are {everything}, which said last {ends}"
-
-    return until(look, what=what)
-
-
-def the_one(runtime: Runtime, phase: str) -> Observed:
-    return next(iter(settled(runtime, phase).values()))
 
 
 def processes(runtime: ProcessRuntime, name: str) -> scan.Live:

@@ -22,6 +22,10 @@ def main(given: dict[str, str]) -> None:
     print("hello from the engine", flush=True)
     if behave == "crash":
         sys.exit("the engine gave up")
+    if behave == "hungry":
+        hoard = []
+        while True:
+            hoard.append(bytearray(os.urandom(1 << 20)))
     if behave == "chatty":
         for number in range(int(os.environ["LINES"])):
             print(f"line {number} ".ljust(1000, "."))

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from endpoints.runtimes import scan
 from endpoints.runtimes.base import Phase, Rejected, Unavailable
 from endpoints.runtimes.folder import Folder
 from endpoints.runtimes.process import ProcessRuntime
-from tests.endpoints.runtimes.conftest import processes, settled, the_one, workload
+from tests.endpoints.runtimes.conftest import processes, workload
+from tests.endpoints.runtimes.contract import settled, the_one
 from tests.wait import until
 
 New = Callable[..., ProcessRuntime]
@@ -27,50 +27,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_new_worker_adopts_what_the_old_one_started(new_process: New) -> None:
-    new_process().apply(workload(2))
-    second = new_process()
-    before = settled(second, "running", 2)
-    second.apply(workload(2))
-    assert second.observe() == before
-    second.apply(workload(0))
-    settled(second, "exited", 2)
-
-
-def test_two_installations_on_one_machine_never_meet(new_process: New) -> None:
-    mine, theirs = new_process("mine"), new_process("theirs")
-    mine.apply(workload(1))
-    settled(mine, "running", 1)
-    assert theirs.observe() == {}
-    theirs.apply(workload(0))
-    assert len(settled(mine, "running", 1)) == 1
-
-
-def test_a_crash_shows_its_code_and_its_last_words(process: ProcessRuntime) -> None:
-    process.apply(workload(1, env={"BEHAVE": "crash"}))
-    one = the_one(process, "exited")
-    assert one.exit_code == 1
-    assert one.message == "exit code 1: the engine gave up"
-    assert [line.text for line in process.logs(one.name, -2, 9)] == ["hello from the engine", "the engine gave up"]
-
-
 def test_a_program_that_is_not_there_ends_with_its_reason(process: ProcessRuntime) -> None:
     process.engine = ("/nonexistent/engine",)
     process.apply(workload(1))
     one = the_one(process, "exited")
     assert one.exit_code == 127
     assert "cannot start /nonexistent/engine" in one.message
-
-
-def test_kill_9_of_the_engine_is_an_end_with_code_137(process: ProcessRuntime) -> None:
-    process.apply(workload(1))
-    name = the_one(process, "running").name
-    os.kill(processes(process, name).engines[0], signal.SIGKILL)
-    one = the_one(process, "exited")
-    assert one.exit_code == 137
-    assert one.message.startswith("killed by signal 9")
-    process.apply(workload(1))
-    assert the_one(process, "running").name != name
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphan(process: ProcessRuntime) -> None:
@@ -104,16 +66,6 @@ def test_a_grandchild_that_outlives_its_supervisor_is_ended(process: ProcessRunt
     process.apply(workload(0))
     the_one(process, "exited")  # whoever sees the end has ended the rest, though the supervisor may still be there
     until(lambda: not any(alive(pid) for pid in engines), what="an end of the grandchild")
-
-
-def test_a_slow_start_is_starting_until_it_has_an_address(process: ProcessRuntime, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    process.apply(workload(1, env={"BEHAVE": "slow", "GO": str(go)}))
-    one = the_one(process, "starting")
-    assert one.address is None
-    process.apply(workload(1))
-    go.touch()
-    assert the_one(process, "running").name == one.name
 
 
 def test_one_that_is_still_starting_stops_when_asked(process: ProcessRuntime, tmp_path: Path) -> None:
@@ -210,17 +162,6 @@ def test_a_machine_that_cannot_start_processes_is_an_outage(
     with pytest.raises(Unavailable, match="temporarily unavailable"):
         process.apply(workload(1))
     assert process.observe() == {}
-
-
-def test_workers_that_apply_at_once_end_with_n(new_process: New) -> None:
-    runtimes = [new_process() for _ in range(4)]
-    threads = [threading.Thread(target=one.apply, args=(workload(2),)) for one in runtimes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(runtimes[0].observe()) == 2
-    settled(runtimes[0], "running", 2)
 
 
 def test_an_ended_child_does_not_stay_as_a_zombie(process: ProcessRuntime) -> None:

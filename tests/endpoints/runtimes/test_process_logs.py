@@ -10,7 +10,8 @@ from endpoints.runtimes.base import LogLine
 from endpoints.runtimes.folder import Folder
 from endpoints.runtimes.process import ProcessRuntime
 from serving.supervise import SEGMENTS, Log, hidden
-from tests.endpoints.runtimes.conftest import the_one, workload
+from tests.endpoints.runtimes.conftest import workload
+from tests.endpoints.runtimes.contract import the_one
 from tests.wait import until
 
 SECRET = "hf_abcdefghijklmnop?>"

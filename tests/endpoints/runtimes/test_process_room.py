@@ -12,7 +12,8 @@ import pytest
 from endpoints.runtimes import limits, runtime_for
 from endpoints.runtimes.gauge import Gauge
 from endpoints.runtimes.process import ProcessRuntime
-from tests.endpoints.runtimes.conftest import processes, the_one, workload
+from tests.endpoints.runtimes.conftest import processes, workload
+from tests.endpoints.runtimes.contract import the_one
 
 New = Callable[..., ProcessRuntime]
 
@@ -48,17 +49,6 @@ def test_a_process_that_just_ended_uses_nothing() -> None:
     ended = subprocess.Popen([sys.executable, "-I", "-S", "-c", "pass"])
     ended.wait()
     assert Gauge().read({"it": (ended.pid,)})["it"].memory_bytes == 0
-
-
-def test_what_is_promised_is_not_offered_again(process: ProcessRuntime) -> None:
-    before = process.capacity()
-    process.apply(workload(1, cpu_millis=700, memory_bytes=300 << 20))
-    after = process.capacity()
-    assert before.cpu_millis_free - after.cpu_millis_free == 700
-    assert before.memory_bytes_free - after.memory_bytes_free == 300 << 20
-    process.apply(workload(0))
-    the_one(process, "exited")
-    assert process.capacity().cpu_millis_free == before.cpu_millis_free
 
 
 def test_overcommit_stretches_the_cores_but_not_the_memory(new_process: New) -> None:

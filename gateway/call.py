@@ -27,30 +27,29 @@ _numbers = count()
 class Call:
     """`deadline` is when the rest of the body must be here, in the loop's time, once somebody waits for it."""
 
-    owner: Owner | None = None
-    started = False
-    streaming = False
-    ended = False
-    finished = False  # nothing is held for it any more
-    complete = False  # the request's body is here whole
-    size = 0  # of it, so far
-    deadline = NEVER
-    extra: Headers = ()  # on every answer
-    _got: bytes | bytearray = b""
-    _limit = 0
-    _awaited = False
-    _late = False
-    _spoiled: Refusal | None = None
-    _head = b""
-    _chunked = False
-    _mute = False
-
     def __init__(self, line: "Line", request: Request, length: int | None = None) -> None:
         self.line = line
         self.request = request
         self.length = length  # that was announced
         self.request_id = request.request_id or b"%b%012x" % (PROCESS, next(_numbers))
         self.keep = request.keep
+        self.owner: Owner | None = None
+        self.started = False
+        self.streaming = False
+        self.ended = False
+        self.finished = False  # nothing is held for it any more
+        self.complete = False  # the request's body is here whole
+        self.size = 0  # of it, so far
+        self.deadline = NEVER
+        self.extra: Headers = ()  # on every answer
+        self._got: bytes | bytearray = b""
+        self._limit = 0
+        self._awaited = False
+        self._late = False
+        self._spoiled: Refusal | None = None
+        self._head = b""
+        self._chunked = False
+        self._mute = False
 
     @classmethod
     def whole(cls, line: "Line", request: Request, body: bytes) -> "Call":

@@ -37,37 +37,38 @@ BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", t
 DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
 JSON = b"application/json"
 made = tuple.__new__  # of a named tuple's class: what its own __new__ does, without a call of Python's
+UNTRIED: frozenset[str] = frozenset()
 
 
 class Exchange:
     """An owner of its client's call, an asker of its connection, a seeker of the pool, a waiter for its turn."""
 
-    prepared: Prepared = NO_BODY
-    instance: Upstream | None = None
-    connection: Connection | None = None
-    answer: Answer | None = None
-    tokens: Callable[[], Usage] | None = None  # asked once, when the record is written
-    taken: Taken | None = None  # of its limits
-    over = False
-    gone = False  # the caller is
-    code = ""  # of a refusal of ours
-    cold = False
-    bytes_in = 0
-    bytes_out = 0
-    queued_at = 0  # ns, while it waits for its turn
-    queue_us = 0
-    connecting_at = 0
-    connect_us = 0
-    first_byte_us: int | None = None
-    ttft_us: int | None = None
-    tried: frozenset[str] = frozenset()
-    bodies: Bodies | None = None  # that are written along
-    _last: Callable[[], None] | None = None  # how it ends, once the caller takes more
-
     def __init__(self, gateway: "Gateway", client: Client, admitted: Admitted) -> None:
         self.gateway = gateway
         self.client = client
         self.admitted = admitted
+        self.prepared = NO_BODY
+        self.instance: Upstream | None = None
+        self.connection: Connection | None = None
+        self.answer: Answer | None = None
+        self.tokens: Callable[[], Usage] | None = None  # asked once, when the record is written
+        self.taken: Taken | None = None  # of its limits
+        self.over = False
+        self.gone = False  # the caller is
+        self.code = ""  # of a refusal of ours
+        self.cold = False
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.queued_at = 0  # ns, while it waits for its turn
+        self.queue_us = 0
+        self.connecting_at = 0
+        self.connect_us = 0
+        self.first_byte_us: int | None = None
+        self.ttft_us: int | None = None
+        self.tried = UNTRIED
+        self.bodies: Bodies | None = None  # that are written along
+        self._last: Callable[[], None] | None = None  # how it ends, once the caller takes more
+        self._settled: int | None = None  # its status
         self.started = perf_counter_ns()
         self.heard = gateway.clock()  # when something last went to the caller or came from the instance
         self.silent_since = self.heard
@@ -361,8 +362,6 @@ class Exchange:
     # ── the record ───────────────────────────────────────────────────────────────────────────────
     def elapsed_us(self) -> int:
         return (perf_counter_ns() - self.started) // 1000
-
-    _settled: int | None = None
 
     def settle(self, status: int) -> None:
         """Write the record; the first call counts. To be called just before the answer's last byte leaves."""

@@ -34,6 +34,8 @@ SINGLE = (b"host", b"transfer-encoding", b"authorization")  # of two, another re
 class Line(asyncio.Protocol):
     """One caller's connection. `deadline` is when it has been quiet for too long, in the loop's time."""
 
+    __deletable__ = ("parser",)  # as mypyc needs it said
+
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.loop = server.loop
@@ -105,9 +107,9 @@ class Line(asyncio.Protocol):
                 raise too_long(HEAD_BYTES)
         except Unreadable as problem:
             self.broken = problem.refusal
-        except httptools.HttpParserError as problem:
-            cause = problem.__context__
-            self.broken = cause.refusal if isinstance(cause, Unreadable) else malformed(problem)
+        except httptools.HttpParserError as fault:
+            cause = fault.__context__
+            self.broken = cause.refusal if isinstance(cause, Unreadable) else malformed(fault)
         if self.broken is not None and self.arriving is not None:
             self.arriving.spoil(self.broken)
         if self.call is not None:

@@ -46,24 +46,27 @@ class Asker(Protocol):
 class Connection(asyncio.Protocol):
     """One socket, one request at a time. `complete` and `reusable` speak of the last answer."""
 
-    head: Head | None = None
-    asker: Asker | None = None
-    closed = False
-    complete = False
-    reusable = False
-    leaving = False  # nobody wants the rest of the answer
-    hung_up = False  # the engine did, not we
-    idle_since = 0.0  # since the last answer; 0 before it
-    paused = False
-
     def __init__(self, address: Address, pool: "Pool") -> None:
         self.address = address
         self.pool = pool
         self.transport: asyncio.Transport | None = None
         self.parser: httptools.HttpResponseParser | None = None
+        self.head: Head | None = None
+        self.asker: Asker | None = None
+        self.closed = False
+        self.complete = False
+        self.reusable = False
+        self.leaving = False  # nobody wants the rest of the answer
+        self.hung_up = False  # the engine did, not we
+        self.idle_since = 0.0  # since the last answer; 0 before it
+        self.paused = False
         self._poll: select.poll | None = None
         self._expecting = False
         self._parts: list[bytes] = []
+        self._raw = b""  # what a head that begins now was read from
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
 
     # ── for the one who asks ─────────────────────────────────────────────────────────────────────
     def send(self, data: bytes, asker: Asker) -> None:
@@ -189,9 +192,7 @@ class Connection(asyncio.Protocol):
     def _begin_parsing(self, data: bytes) -> httptools.HttpResponseParser:
         self.parser = parser = httptools.HttpResponseParser(self)
         self._raw = data
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
-        self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
+        self._headers, self._header_bytes, self._unbodied = {}, 0, 0
         return parser
 
     def _give_up(self) -> None:

@@ -46,6 +46,10 @@ class Report:
         self.lines.append(text[:LINE_LENGTH].replace("\0", "�"))
         self._now_and_then()
 
+    def hold(self, time: timedelta) -> None:
+        """Keep the phase for so long without another word."""
+        self._write(LEASE + time)
+
     def finish(self) -> None:
         if self.last or self.lines:
             self._write()
@@ -56,8 +60,8 @@ class Report:
             self.written_at = now
             self._write()
 
-    def _write(self) -> None:
-        changes: dict[str, object] = {"lease_until": self.clock() + LEASE}
+    def _write(self, lease: timedelta = LEASE) -> None:
+        changes: dict[str, object] = {"lease_until": self.clock() + lease}
         if self.last:
             changes |= {"bytes_done": self.last[0], "bytes_total": self.last[1]}
         if self.lines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,14 @@ from endpoints.phase_work import Cancelled, Clock, Report, claim, close, fail
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import MODEL_FOLDER
 from endpoints.sources import Found, Source, SourceProblem
+from endpoints.sources.note import BAD
+from endpoints.sources.scan import scan_folder
 from endpoints.spec import Framework, SourceKind, Spec
 from endpoints.workloads import IN_IMAGE
 
 log = logging.getLogger(__name__)
+SCANNING = timedelta(seconds=60)  # that looking through a model's files may take
+SAID = 3  # findings that the refusal names; all stand in the log
 
 
 def validate(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
@@ -65,19 +70,34 @@ def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     report = Report(phase, clock)
     files = list(revision.resolved["files"])
     try:
-        path = _pinned(revision).fetch(store(), report.progress, files)
-        path = _root(revision, path, files)
+        first = _pinned(revision).fetch(store(), report.progress, files)
+        path = _root(revision, first, files)
+        if path != first:
+            report.hold(SCANNING)
+            _scan(path, files, report)
     except Cancelled:
         log.info("Fetching for %s was cancelled", revision)
         return False
     except SourceProblem as problem:
         fail(phase, problem.code, problem.message, clock(), passing=problem.passing)
         return False
+    except Unfit as problem:
+        fail(phase, problem.reason, str(problem), clock())
+        return False
     report.finish()
     Revision.objects.filter(pk=revision.pk).update(model_path=str(path))
     Phase.objects.filter(pk=phase.pk).update(lease_until=None)
     bell.call_controller(revision.endpoint_id)
     return True
+
+
+def _scan(root: Path, files: list[str], report: Report) -> None:
+    """Look into the files before anything loads them; what is found stands in the phase's log. Raises Unfit."""
+    notes = scan_folder(root, files, seconds=SCANNING.total_seconds())
+    for note in notes:
+        report.line(note.said)
+    if bad := [note.said for note in notes if note.level == BAD]:
+        raise Unfit("UnsafeModel", f"The model was not loaded. {' '.join(bad[:SAID])}")
 
 
 def _root(revision: Revision, first: Path, files: list[str]) -> Path:
@@ -119,8 +139,8 @@ def _look(revision: Revision) -> Found:
     path: Path | None = None
     if _elsewhere(revision):
         path = Path(MODEL_FOLDER, files[0]) if _one_file(revision.wish) else Path(MODEL_FOLDER)
-    elif first := source.at_hand(store(), files):
-        path = _root(revision, first, files)
+    elif _one_file(revision.wish):  # a folder is looked through after each fetch, which is quick when it lies here
+        path = source.at_hand(store(), files)
     if path:
         Revision.objects.filter(pk=revision.pk).update(model_path=str(path))
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from endpoints import offers
 from endpoints.memory import (
@@ -45,14 +47,14 @@ def refuse_place(spec: Spec, region: Region, machine: InstanceType) -> None:
         raise Unfit("NotOffered", said)
 
 
-def fit(spec: Spec, found: Found, machine: InstanceType) -> str:
-    """Say that the model can run there as asked, or raise Unfit."""
+def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None = None) -> str:
+    """Say that the model can run there as asked, or raise Unfit. `overhead` as for `need_of`."""
     problems = _gguf_problems(spec, found) if spec.engine == Framework.LLAMA_CPP else _layout_problems(found)
     if machine.gpu and (refused := precision_problem(machine.gpu, spec.llm.data_type)):
         problems.append(refused)
     if problems:
         raise Unfit("SettingsDoNotFit", " ".join(problems))
-    need = need_of(spec.engine, spec.llm, found, machine)
+    need = need_of(spec.engine, spec.llm, found, machine, overhead=overhead)
     if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
         raise Unfit(
             "DoesNotFit",
@@ -61,7 +63,8 @@ def fit(spec: Spec, found: Found, machine: InstanceType) -> str:
         )
     known = "need not known"
     if need is not None and need.need_bytes:
-        known = f"needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
+        how = "measured before: " if need.measured else ""
+        known = f"{how}needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
     return f"{_named(found)}, memory {known}."
 
 
@@ -79,8 +82,13 @@ def shape_of(engine: str, llm: LlmSpec, found: Found) -> ModelShape | None:
     return replace(shape_from_config(weights.config, size), parameter_count=weights.parameters)
 
 
-def need_of(engine: str, llm: LlmSpec, found: Found, machine: InstanceType) -> Estimate | None:
-    """The memory of one instance; None where nothing is known of the model's shape."""
+def need_of(
+    engine: str, llm: LlmSpec, found: Found, machine: InstanceType, *, overhead: int | None = None
+) -> Estimate | None:
+    """The memory of one instance; None where nothing is known of the model's shape.
+
+    `overhead`: the bytes beyond weights and cache that an instance of this model was seen to use.
+    """
     shape = shape_of(engine, llm, found)
     if shape is None:
         return None
@@ -91,7 +99,15 @@ def need_of(engine: str, llm: LlmSpec, found: Found, machine: InstanceType) -> E
         kv_type=KV_TYPE_FOR[llm.data_type],
         device=device_of(machine),
         tp=machine.gpu_count or 1,
+        measured_overhead=overhead,
     )
+
+
+def found_of(resolved: Mapping[str, Any]) -> Found:
+    """What a revision's first validation found, without the list of all files."""
+    same = {name: resolved.get(name) for name in ("facts", "license", "weights", "layout")}
+    rest = {"files": [], "choices": [], "gated": False}
+    return Found.from_dict({"revision": resolved["commit"], "default_file": resolved["file"], **rest, **same})
 
 
 def device_of(machine: InstanceType) -> Device:

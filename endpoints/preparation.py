@@ -6,14 +6,14 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from django.utils import timezone
 
 from endpoints import bell
-from endpoints.fitting import Unfit, fit, refuse_place
-from endpoints.models import Phase, Revision
+from endpoints.fitting import Unfit, fit, found_of, refuse_place
+from endpoints.models import MeasuredMemory, Phase, Revision
 from endpoints.models.deployment import PhaseKind, PhaseState
+from endpoints.models.measured import model_digest
 from endpoints.origin import source_of, store
 from endpoints.phase_work import Cancelled, Clock, Report, claim, close, fail
 from endpoints.regions import runtime_of
@@ -56,9 +56,15 @@ def _judged(revision: Revision) -> str:
         Revision.objects.filter(pk=revision.pk).update(model_path=IN_IMAGE)
         return f"{spec.container.image} brings its own model; its memory need is not known."
     found = _fetched(revision) or _look(revision)
-    message = fit(spec, found, revision.instance_type)
+    message = fit(spec, found, revision.instance_type, overhead=_measured(revision, spec, found))
     _resolve(revision, found)
     return message
+
+
+def _measured(revision: Revision, spec: Spec, found: Found) -> int | None:
+    model = model_digest(spec.source, found.revision, found.default_file, revision.endpoint.project)
+    machine, at = revision.instance_type, timezone.now()
+    return MeasuredMemory.known(model, spec.engine, spec.llm.data_type, machine, at=at)
 
 
 def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
@@ -118,12 +124,7 @@ def _fetched(revision: Revision) -> Found | None:
     if not _elsewhere(revision) and not Path(revision.model_path).exists():
         Revision.objects.filter(pk=revision.pk).update(model_path="")
         return None
-    return Found.from_dict({"files": [], "choices": [], "default_file": known["file"], **_stored(known)})
-
-
-def _stored(known: dict[str, Any]) -> dict[str, Any]:
-    same = {name: known.get(name) for name in ("facts", "license", "weights", "layout")}
-    return {"revision": known["commit"], "gated": False, **same}
+    return found_of(known)
 
 
 def _elsewhere(revision: Revision) -> bool:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from endpoints.models import Region
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import Unavailable
-from monitoring import ingest, retention, samples
+from monitoring import ingest, measuring, retention, samples
 from monitoring import tick as ticks
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,12 @@ def sample() -> None:
             samples.sample(region, runtime_of(region), at=timezone.now())
         except Unavailable as problem:
             log.warning("No samples from %s: %s", region.slug, problem)
+
+
+@shared_task(name="monitoring.measure")
+def measure() -> None:
+    """Learn from what instances use what the next estimate should assume."""
+    measuring.measure(at=timezone.now())
 
 
 @shared_task(name="monitoring.expire")

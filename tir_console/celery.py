@@ -25,6 +25,7 @@ app.conf.beat_schedule = {
     "tick": {"task": "monitoring.tick", "schedule": 1.0, "options": {"expires": 1}},
     "logs": {"task": "monitoring.collect_logs", "schedule": 1.0, "options": {"expires": 1}},
     "samples": {"task": "monitoring.sample", "schedule": 5.0, "options": {"expires": 5}},
+    "measure": {"task": "monitoring.measure", "schedule": 60.0, "options": {"expires": 60}},
     "webhooks": {"task": "gateway.ring_webhooks", "schedule": 2.0, "options": {"expires": 2}},
     "async": {"task": "gateway.expire_requests", "schedule": 60.0, "options": {"expires": 60}},
     "retention": {"task": "monitoring.expire", "schedule": 3600.0, "options": {"expires": 3600}},

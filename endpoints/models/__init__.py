@@ -6,6 +6,7 @@ from endpoints.models.deployment import Deployment, Instance, Phase
 from endpoints.models.draft import Draft
 from endpoints.models.endpoint import Endpoint, IdempotentRequest, Revision
 from endpoints.models.event import Event
+from endpoints.models.measured import MeasuredMemory
 from endpoints.models.registry import ModelVersion, RegisteredModel
 from endpoints.models.secret import Secret, Undecryptable
 
@@ -18,6 +19,7 @@ __all__ = [
     "IdempotentRequest",
     "Instance",
     "InstanceType",
+    "MeasuredMemory",
     "ModelVersion",
     "Phase",
     "Region",

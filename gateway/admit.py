@@ -20,6 +20,7 @@ RETRY_SECONDS = {"deploying": 10, "scaling": 5, "updating": 5, "degraded": 3, "i
 class Request:
     """What a request's head says, whoever sends it again: header values as the client sent them, None when absent.
 
+    `target` is path and query as they came, `socket` whether it asks to go on as a websocket.
     `request_id` is the client's own, b"" without one. `plain` if HTTP/1.1 with a body in its answer. `admitted`
     holds for the table in whose turn it was `decided`, and until `expires` (seconds since 1970).
     """
@@ -35,6 +36,8 @@ class Request:
     encoding: str | None = None
     expects_continue: bool = False
     plain: bool = True
+    target: bytes = b""
+    socket: bool = False
     decided: int = 0
     admitted: "Admitted | None" = None
     expires: float = 0.0
@@ -51,7 +54,8 @@ class Place:
 
 class Admitted(NamedTuple):
     """A caller who may call this endpoint. `refusal` is why what it asks for can't be answered all the same, which
-    counts; `limited` if quotas hold for it, `tokens` the tightest limit of tokens."""
+    counts; `limited` if quotas hold for it, `tokens` the tightest limit of tokens. `target` is path and query for
+    the instance, where a call passes as it is; b"" where we read it."""
 
     key: Key
     route: Route
@@ -59,6 +63,7 @@ class Admitted(NamedTuple):
     limited: bool = False
     refusal: Refusal | None = None
     tokens: int | None = None
+    target: bytes = b""
 
 
 def locate(table: RouteTable, path: str, host: str) -> Place | None:

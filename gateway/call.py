@@ -63,6 +63,10 @@ class Call:
         name = self.line.transport.get_extra_info("peername") if self.line.transport is not None else None
         return str(name[0]) if isinstance(name, tuple) else ""
 
+    @property
+    def secure(self) -> bool:
+        return self.line.server.certificate is not None
+
     # ── what the line brings ─────────────────────────────────────────────────────────────────────
     def came(self, data: bytes) -> None:
         self.size += len(data)

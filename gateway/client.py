@@ -52,6 +52,10 @@ class Client(Protocol):
         """The address that it is connected from, which may be a proxy's; "" where there is none."""
 
     @property
+    def secure(self) -> bool:
+        """Whether that connection is one over TLS."""
+
+    @property
     def full(self) -> bool:
         """Whether the caller takes no more at the moment: what is sent all the same is kept here."""
 

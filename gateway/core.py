@@ -23,6 +23,8 @@ from gateway.errand import ASYNC, Errand
 from gateway.errors import Refusal
 from gateway.exchange import JSON, Exchange
 from gateway.meter import Meter
+from gateway.passage import Passage
+from gateway.passing import passes
 from gateway.pool import Pool
 from gateway.queue import Dispatch, hopeless
 from gateway.routes import Route, RouteTable
@@ -51,6 +53,7 @@ class Gateway:
         self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
         self.limiter: Limiter | None = None
         self.jobs: Jobs | None = None
+        self.proxies = 0  # trusted ones in front
         self.sampler = Sampler()
         self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,7 +95,7 @@ class Gateway:
             client.owner = errand = Errand(self, client, admitted, self.jobs)
             errand.begin()
             return
-        client.owner = exchange = Exchange(self, client, admitted)
+        client.owner = exchange = (Passage if admitted.target else Exchange)(self, client, admitted)
         try:
             if admitted.route.bodies_one_in:
                 self.sampler.consider(exchange)
@@ -106,16 +109,10 @@ class Gateway:
         admitted = admit(self.table, place, request.authorization, at=datetime.now(UTC))
         if isinstance(admitted, Admitted):
             expires_at = admitted.key.expires_at
-            admitted = admitted._replace(refusal=self._refusal(request, admitted))
+            admitted = judged(request, admitted)
             request.decided, request.admitted = self.turn, admitted
             request.expires = expires_at.timestamp() if expires_at is not None else float("inf")
         return admitted
-
-    def _refusal(self, request: Request, admitted: Admitted) -> Refusal | None:
-        refusal = allowed(admitted.rest, request.method) or hopeless(admitted.route)
-        if refusal is None and request.encoding not in (None, "identity"):
-            refusal = ENCODED
-        return refusal
 
     async def _admit_anew(self, client: Client, place: Place, look_again: Callable[[], Awaitable[None]]) -> None:
         """An unknown key may have been made since keys were last read, so that is not refused unseen."""
@@ -158,6 +155,17 @@ class Gateway:
     def _wake(self, route: Route) -> None:
         if self.wake is not None:
             self.wake(route)
+
+
+def judged(request: Request, admitted: Admitted) -> Admitted:
+    """The same, and what the rest of the head says: whether it passes as it is, and what speaks against it."""
+    target = passes(admitted, request)
+    if isinstance(target, Refusal):
+        return admitted._replace(refusal=target)
+    refusal = (None if target else allowed(admitted.rest, request.method)) or hopeless(admitted.route)
+    if refusal is None and not target and request.encoding not in (None, "identity"):
+        refusal = ENCODED
+    return admitted._replace(refusal=refusal, target=target)
 
 
 class Waiting:

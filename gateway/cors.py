@@ -1,6 +1,6 @@
 """Whose pages may call from a browser: the console's own Try it box, and the origins that an endpoint names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from gateway.errors import Headers
@@ -37,6 +37,18 @@ class Cors:
     def preflight(self, origin: bytes | None, named: frozenset[bytes] = frozenset()) -> Headers | None:
         """What the answer to a browser that asks whether it may carries besides; None when it may not."""
         return ALLOWED if self.headers(origin, named) else None
+
+    def preflight_of_any(self, asked: Mapping[bytes, bytes], named: frozenset[bytes]) -> Headers | None:
+        """The same where any path may be called, in any way; None for what asks no such thing."""
+        if b"access-control-request-method" not in asked or not self.headers(asked.get(b"origin"), named):
+            return None
+        wished = asked.get(b"access-control-request-headers", b"authorization")
+        methods = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+        return (
+            (b"access-control-allow-methods", methods),
+            (b"access-control-allow-headers", wished),
+            (b"access-control-max-age", b"600"),
+        )
 
 
 def _origins(url: str) -> list[str]:

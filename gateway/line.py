@@ -168,8 +168,7 @@ class Line(asyncio.Protocol):
             if name in SINGLE:
                 what = f"There is more than one {name.decode().title()} header."
                 raise unreadable(400, "invalid_request", what)
-            if name == b"connection":
-                value = self._headers[name] + b"," + value
+            value = self._headers[name] + (b"; " if name == b"cookie" else b", ") + value
         self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -240,7 +239,7 @@ class Line(asyncio.Protocol):
         if version == "1.1" and b"host" not in headers:
             raise unreadable(400, "invalid_request", "The Host header is missing.")
         try:
-            path, host = target_of(self._url)
+            path, host, target = target_of(self._url)
         except httptools.HttpParserInvalidURLError:
             raise unreadable(400, "invalid_url", "The request's target is no URL.") from None
         host = headers.get(b"host", b"") if host is None else host
@@ -258,6 +257,7 @@ class Line(asyncio.Protocol):
             encoding=text(headers.get(b"content-encoding")),
             expects_continue=version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
             plain=version == "1.1" and method != "HEAD",
+            target=target,
         )
 
     def _keeps(self, version: str) -> bool:

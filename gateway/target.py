@@ -1,6 +1,7 @@
 """The small parts of reading a request's head: its target, its texts, and what to say when it is none."""
 
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import httptools
@@ -22,15 +23,25 @@ def unreadable(status: int, code: str, message: str) -> Unreadable:
     return Unreadable(Refusal(status, code, message))
 
 
-def target_of(url: bytes) -> tuple[str, bytes | None]:
-    """Path, and the host of an absolute target, of a request's target. Raises HttpParserInvalidURLError."""
+class Target(NamedTuple):
+    """Of a request: its path, read; the host of an absolute one; path and query as they came."""
+
+    path: str
+    host: bytes | None
+    raw: bytes
+
+
+def target_of(url: bytes) -> Target:
+    """Raises HttpParserInvalidURLError."""
     return _read_target(url) if len(url) > LONG_TARGET else _known_target(url)
 
 
-def _read_target(url: bytes) -> tuple[str, bytes | None]:
+def _read_target(url: bytes) -> Target:
     place = httptools.parse_url(url)
-    path = (place.path or b"/").decode("latin-1")
-    return unquote(path) if "%" in path else path, place.host
+    came = place.path or b"/"
+    path = came.decode("latin-1")
+    raw = came if place.query is None else b"%b?%b" % (came, place.query)
+    return Target(unquote(path) if "%" in path else path, place.host, raw)
 
 
 _known_target = lru_cache(maxsize=1024)(_read_target)  # callers ask for few different ones

@@ -45,6 +45,7 @@ class Telemetry:
         self._named: RouteTable | None = None
         self._beat: asyncio.TimerHandle | None = None
         gateway.meter.listeners.append(self.fold)
+        gateway.proxies = options.proxies
         if options.addresses:
             gateway.address_of = lambda client: address_of(
                 client.peer, client.request.headers.get(b"x-forwarded-for"), proxies=options.proxies

@@ -47,8 +47,9 @@ class Record(NamedTuple):
 
 
 def class_of(status: int) -> str:
-    """2xx, 4xx, 499 (the client left) or 5xx; whatever no client should ever see counts as ours."""
-    if 200 <= status < 300:
+    """2xx, 4xx, 499 (the client left) or 5xx. What a container of the user's own says besides, such as a redirect,
+    is an answer like others; whatever no client should ever see counts as ours."""
+    if 100 <= status < 400:
         return OK
     if status == 499:
         return ABORTED

@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self.hung_up = False  # the engine did, not we
         self.idle_since = 0.0  # since the last answer; 0 before it
         self.paused = False
+        self.bodiless = False  # the answer, whatever its head says
         self._poll: select.poll | None = None
         self._expecting = False
         self._parts: list[bytes] = []
@@ -69,9 +70,10 @@ class Connection(asyncio.Protocol):
         self._unbodied = 0  # bytes since the last of a body: of heads, trailers, extensions
 
     # ── for the one who asks ─────────────────────────────────────────────────────────────────────
-    def send(self, data: bytes, asker: Asker) -> None:
-        """Begin a request: `data` is its head and body. Whoever sends must see it to the end, or close."""
-        self.asker = asker
+    def send(self, data: bytes, asker: Asker, *, bodiless: bool = False) -> None:
+        """Begin a request: `data` is its head and body. Whoever sends must see it to the end, or close.
+        `bodiless`: the answer has no body whatever its head says, as after HEAD."""
+        self.asker, self.bodiless = asker, bodiless
         self.head, self.parser, self._parts = None, None, []
         self.complete = self.reusable = False
         self._expecting = True
@@ -212,12 +214,17 @@ class Connection(asyncio.Protocol):
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_LIMIT:
             raise ValueError("the answer's head is too long")
-        self._headers[name.lower()] = value
+        name = name.lower()
+        if name in self._headers and name != b"content-type":
+            value = self._headers[name] + (b"\n" if name == b"set-cookie" else b", ") + value
+        self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code() if self.parser is not None else 0
         if status >= 200:  # what comes before is a note on the way, such as 100 Continue
             self.head = head_of(status, self._headers)
+            if self.bodiless:
+                self.complete, self._expecting = True, False
         else:
             self._raw = b""
         self._headers, self._header_bytes = {}, 0

@@ -24,7 +24,7 @@ class Caller:
     owner: Owner | None = None
     started = False
     streaming = False
-    full = False
+    full = secure = False
     peer = ""
 
     def __init__(self, request: Request, body: bytes) -> None:

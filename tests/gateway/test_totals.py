@@ -25,7 +25,9 @@ def record(at: float = AT, status: int = 200, **more: Any) -> Record:
         (499, "499"),
         (500, "5xx"),
         (504, "5xx"),
-        (302, "5xx"),
+        (101, "2xx"),
+        (304, "2xx"),
+        (600, "5xx"),
     ],
 )
 def test_each_status_has_one_class(status: int, name: str) -> None:

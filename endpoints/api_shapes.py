@@ -26,6 +26,7 @@ class PhaseOut(Schema):
     message: str
     bytes_done: int | None
     bytes_total: int | None
+    log: str
 
 
 class DeploymentOut(Schema):
@@ -244,4 +245,5 @@ def _phase(phase: Phase) -> PhaseOut:
         message=phase.message,
         bytes_done=phase.bytes_done,
         bytes_total=phase.bytes_total,
+        log=phase.log,
     )

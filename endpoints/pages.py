@@ -26,6 +26,7 @@ TONES = {
     InstanceState.STOPPED: "idle",
     InstanceState.FAILED: "bad",
 }
+STEP_LINES = 60  # of what a slow step said, on the page; the API has all that is kept
 PHASE_LOOKS = {
     PhaseState.WAITING: "waiting",
     PhaseState.RUNNING: "current",
@@ -104,6 +105,7 @@ def _phase(phase: Phase, deployment: Deployment, at: datetime) -> dict[str, Any]
         "bytes_done": phase.bytes_done,
         "bytes_total": phase.bytes_total,
         "seconds_left": _seconds_left(phase, seconds),
+        "steps": phase.log.splitlines()[-STEP_LINES:],
         "lines": deployment.log_tail.splitlines() if failed else None,
     }
 

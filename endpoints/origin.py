@@ -10,13 +10,9 @@ from django.db.models import F
 
 from accounts.models import Project
 from endpoints.models import ModelVersion, RegisteredModel, Secret, Undecryptable
+from endpoints.models.registry import store as store  # noqa: PLC0414 (others ask for it here)
 from endpoints.sources import Source, SourceProblem, source_for
 from endpoints.spec import SourceKind, SourceSpec
-
-
-def store() -> Path:
-    """Where models lie on this machine."""
-    return Path(settings.DATA_DIR) / "models"
 
 
 def source_of(wanted: SourceSpec, project: Project) -> Source:

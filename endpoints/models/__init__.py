@@ -9,6 +9,7 @@ from endpoints.models.event import Event
 from endpoints.models.measured import MeasuredMemory
 from endpoints.models.registry import ModelVersion, RegisteredModel
 from endpoints.models.secret import Secret, Undecryptable
+from endpoints.models.version_draft import Upload, VersionDraft
 
 __all__ = [
     "Admission",
@@ -27,4 +28,6 @@ __all__ = [
     "Revision",
     "Secret",
     "Undecryptable",
+    "Upload",
+    "VersionDraft",
 ]

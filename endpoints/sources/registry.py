@@ -14,9 +14,10 @@ from endpoints.sources.looking import GGUF_ENGINES, look
 
 @dataclass(frozen=True)
 class RegistrySource:
-    """`path` is the main file; the declared files lie beside it, by paths relative to its folder."""
+    """`root` is the version's folder, `main` its main file; both it and the declared files by paths within."""
 
-    path: Path
+    root: Path
+    main: str
     declared: tuple[SourceFile, ...]
     version: str
     store: Path
@@ -25,11 +26,12 @@ class RegistrySource:
     @classmethod
     def of(cls, spec: Mapping[str, Any], store: Path) -> "RegistrySource":
         """From the version's plain facts: path (absolute, or relative to the store), files, version."""
-        declared = tuple(
-            SourceFile(Path(file["path"]).name, int(file["size"]), file.get("sha256")) for file in spec["files"]
-        )
+        files = spec["files"]
+        declared = tuple(SourceFile(str(file["path"]), int(file["size"]), file.get("sha256")) for file in files)
         facts = GGUFFacts.from_dict(spec["facts"]) if spec.get("facts") else None
-        return cls(store / spec["path"], declared, str(spec.get("version", "")), store, facts)
+        path = str(store / spec["path"])
+        main = main_of(path, [file.path for file in declared])
+        return cls(Path(path.removesuffix(main)), main, declared, str(spec.get("version", "")), store, facts)
 
     def check(self, engine: str = "llama.cpp") -> Found:
         for file in self.declared:
@@ -39,7 +41,7 @@ class RegistrySource:
         choices = model_choices(self.declared)
         if not choices:
             raise nothing_to_run(self.declared, "This model version")
-        choice = chosen(choices, self.path.name)
+        choice = chosen(choices, self.main)
         facts = self.facts or read_model(self, choice, {file.path: file.size for file in self.declared})
         return Found(self.version, self.declared, choices, choice.path, facts, facts.license)
 
@@ -96,4 +98,10 @@ class RegistrySource:
     def _local(self, path: str) -> Path:
         if path not in {file.path for file in self.declared}:
             raise SourceProblem("no_file", f"There is no file “{path}” in this model version.", "file")
-        return self.path.parent / path
+        return self.root / path
+
+
+def main_of(path: str, declared: Sequence[str]) -> str:
+    """The declared path that a main file's whole path ends with; its name where none does."""
+    within = [one for one in declared if path == one or path.endswith(f"/{one}")]
+    return max(within, key=len, default=path.rpartition("/")[2])

@@ -91,7 +91,7 @@ def keep(partial: Path, store: Path, sha256: str) -> Path:
     with partial.open("rb") as file:
         os.fsync(file.fileno())  # the name must not survive a power cut that the bytes don't
     partial.replace(blob)
-    _remember(blob, store, sha256)
+    remember(blob, store, sha256)
     return blob
 
 
@@ -121,7 +121,7 @@ def digest(path: Path, store: Path, progress: Callable[[int], None] | None = Non
         return known[1]
     sha256 = _sha256(path, progress)
     if _stamp(path) == stamp:  # else it changed while it was read: don't remember
-        _remember(path, store, sha256)
+        remember(path, store, sha256)
     return sha256
 
 
@@ -202,7 +202,8 @@ def _marked(marker: Path) -> tuple[list[int], str] | None:
         return None
 
 
-def _remember(path: Path, store: Path, sha256: str) -> None:
+def remember(path: Path, store: Path, sha256: str) -> None:
+    """This file, as it is now, was found to have this digest."""
     marker = store / "verified" / f"{key_of(str(path.absolute()))}.json"
     marker.parent.mkdir(parents=True, exist_ok=True)
     fresh = marker.with_name(f"{marker.name}.{uuid.uuid4().hex}")

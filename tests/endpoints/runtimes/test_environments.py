@@ -1,0 +1,76 @@
+"""Local environments: built once for all that need the same, said in words when they can't be, whole or not there."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from endpoints.runtimes import environments
+from endpoints.runtimes.base import Command, Rejected
+from endpoints.runtimes.environments import Environments
+
+
+def wheel(folder: Path, name: str) -> None:
+    """A package of one line, as an index would have it."""
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "SAID = 'here'\n")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environments:
+    lists, index = tmp_path / "lists", tmp_path / "index"
+    lists.mkdir()
+    index.mkdir()
+    (lists / "python.txt").write_text("engine_part\n")
+    wheel(index, "engine_part")
+    wheel(index, "own_part")
+    monkeypatch.setattr(environments, "LISTS", lists)
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_FIND_LINKS", str(index))
+    return Environments(tmp_path / "environments")
+
+
+def wanted(requirements: str = "own_part\n", engine: str = "python") -> Command:
+    return Command(engine=engine, model="", alias="m", requirements=requirements)
+
+
+def test_an_environment_holds_the_engine_and_what_the_model_asks_for(built: Environments) -> None:
+    lines: list[str] = []
+    assert built.python_of(wanted()) is None
+    assert built.build(wanted(), lines.append) == "Environment for python built."
+    python = built.python_of(wanted())
+    assert python is not None
+    asked = "import engine_part, own_part; print(own_part.SAID)"
+    assert subprocess.check_output([python, "-c", asked], text=True).strip() == "here"
+    assert any("own-part" in line for line in lines), lines
+    assert built.build(wanted(), lines.append) == "The environment is there already."
+    assert built.python_of(wanted("")) is None, "another model's needs are another environment"
+
+
+def test_what_cannot_be_had_is_said_in_the_installers_words(built: Environments) -> None:
+    with pytest.raises(Rejected, match=r"no-such-part"):
+        built.build(wanted("no-such-part==3\n"), lambda _: None)
+    assert built.python_of(wanted("no-such-part==3\n")) is None
+    with pytest.raises(Rejected, match=r"vllm can't run as a local process"):
+        built.build(wanted(engine="vllm"), lambda _: None)
+
+
+def test_a_build_that_is_cancelled_leaves_nothing_that_counts(built: Environments) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        built.build(wanted(), stop)
+    assert built.python_of(wanted()) is None
+    built.build(wanted(), lambda _: None)
+    assert built.python_of(wanted()) is not None

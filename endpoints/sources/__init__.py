@@ -1,4 +1,4 @@
-"""Where models come from: our registry and the Hugging Face Hub. Pure of Django; settings are arguments."""
+"""Where models come from: registry, Hugging Face, Git, S3, Google. Pure of Django; settings are arguments."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +21,15 @@ __all__ = [
 ]
 
 
-def source_for(spec: Mapping[str, Any], *, store: Path, token: str | None, hub: str) -> Source:
+def source_for(
+    spec: Mapping[str, Any], *, store: Path, token: str | None, hub: str, private: bool = True
+) -> Source:
     """The source that a revision's source settings name.
 
     registry: kind, version and the version's path and files. huggingface: kind, model_id, revision (may be
-    ""), file (may be ""). `token` is the secret's value; None sends none at all.
+    ""), path, file (may be ""). git: url, revision, path, file, username, host_key. s3: bucket, path, file, url,
+    region, access_key. gcs: bucket, path, file, url. `token` is the secret's value; None sends none at all.
+    `private`: whether an address that the spec names may be a private one.
     """
     if spec["kind"] == "registry":
         return RegistrySource.of(spec, store)
@@ -33,4 +37,12 @@ def source_for(spec: Mapping[str, Any], *, store: Path, token: str | None, hub: 
         from endpoints.sources.huggingface import HuggingFaceSource  # noqa: PLC0415 - slow to import
 
         return HuggingFaceSource.of(spec, token=token, hub=hub)
+    if spec["kind"] == "s3":
+        from endpoints.sources.s3 import s3_source  # noqa: PLC0415 - slow to import
+
+        return s3_source(spec, token=token, private=private)
+    if spec["kind"] == "gcs":
+        from endpoints.sources.gcs import gcs_source  # noqa: PLC0415 - slow to import
+
+        return gcs_source(spec, token=token, private=private)
     raise SourceProblem("unknown_source", f"There is no model source “{spec['kind']}”.", "kind")

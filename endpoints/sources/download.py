@@ -138,7 +138,7 @@ def http_stream(
     stall: float,
 ) -> Iterator[Stream]:
     """A GET from `offset` on; `raise_for_status` gives words to an answer that is final."""
-    asked = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+    asked = {"Accept-Encoding": "identity", **headers} | ({"Range": f"bytes={offset}-"} if offset else {})
     with client.stream("GET", url, headers=asked, timeout=stall) as response:
         if response.status_code in RETRIED:
             raise Interrupted(f"the server answered {response.status_code}")
@@ -161,7 +161,7 @@ def http_piece(
     raise_for_status: Callable[[httpx2.Response], None],
 ) -> bytes:
     """A part of a file by a range request; fewer bytes only at its end."""
-    asked = {**headers, "Range": f"bytes={offset}-{offset + size - 1}", "Accept-Encoding": "identity"}
+    asked = {"Accept-Encoding": "identity", **headers, "Range": f"bytes={offset}-{offset + size - 1}"}
     with client.stream("GET", url, headers=asked) as response:
         if response.status_code == 416:
             return b""

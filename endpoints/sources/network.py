@@ -17,6 +17,7 @@ import httpx2
 from endpoints.addresses import Standing, literal, standing
 from endpoints.sources.base import SourceProblem
 
+NONE_KEPT: Final = httpx2.Limits(max_keepalive_connections=0)  # a source may be forgotten at any time
 PORTS: Final = {"https": 443, "http": 80, "ssh": 22}
 
 
@@ -86,9 +87,8 @@ class Guarded(httpx2.BaseTransport):
 
     def _pool(self, host: str, proxy: str | None) -> httpx2.HTTPTransport:
         if (host, proxy) not in self._pools:
-            self._pools[host, proxy] = httpx2.HTTPTransport(
-                verify=_trusted(os.environ.get("SSL_CERT_FILE")), proxy=proxy
-            )
+            trusted = _trusted(os.environ.get("SSL_CERT_FILE"))
+            self._pools[host, proxy] = httpx2.HTTPTransport(verify=trusted, proxy=proxy, limits=NONE_KEPT)
         return self._pools[host, proxy]
 
 

@@ -61,7 +61,7 @@ class Environments:
         return f"Environment for {' '.join(filter(None, (command.engine, command.version)))} built."
 
     def _home(self, command: Command) -> Path:
-        parts = (sysconfig.get_platform(), sys.version, _list_of(command).read_text(), command.requirements)
+        parts = (sysconfig.get_platform(), sys.version, *_texts(_list_of(command)), command.requirements)
         return self.root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     @contextmanager
@@ -78,9 +78,17 @@ def _list_of(command: Command) -> Path:
     for path in named if command.version else named[1:]:
         if path.is_file():
             return path
-    raise Rejected(
-        f"{command.engine} {command.version} can't run as a local process: it needs a container".strip()
-    )
+    name = " ".join(filter(None, (command.engine, command.version)))
+    raise Rejected(f"{name} can't run as a local process: it needs a container")
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """A list and those that it takes in."""
+    text = path.read_text(encoding="utf-8")
+    yield text
+    for line in text.splitlines():
+        if line.startswith("-r "):
+            yield from _texts(path.parent / line.removeprefix("-r ").strip())
 
 
 def _uv() -> str:

@@ -1,4 +1,4 @@
-"""Local environments: built once for all that need the same, said in words when they can't be, whole or not there."""
+"""Local environments: built once for all that need the same, whole or not there, and said why when they can't be."""
 
 from __future__ import annotations
 

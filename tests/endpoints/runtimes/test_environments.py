@@ -1,4 +1,4 @@
-"""Local environments: built once for all that need the same, whole or not there, and said why when they can't be."""
+"""Local environments: built once for all that need the same, whole or not there, and said why when it fails."""
 
 from __future__ import annotations
 

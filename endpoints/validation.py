@@ -7,18 +7,19 @@ from dataclasses import fields
 from typing import Any
 
 from accounts.models import Project, User
-from endpoints.spec import EnvironmentSpec, LlmSpec, ScalingSpec, SourceSpec, Spec
-from endpoints.wizard.judge import judge
+from endpoints.spec import ContainerSpec, EnvironmentSpec, LlmSpec, ScalingSpec, SourceSpec, Spec
+from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.situation import Catalogue
 
 SECTIONS: dict[str, type[Any]] = {
     "source": SourceSpec,
+    "container": ContainerSpec,
     "llm": LlmSpec,
     "scaling": ScalingSpec,
     "environment": EnvironmentSpec,
 }
-STEP_OF = {"name": "basics", "region": "basics", "method": "method", "framework": "method"}
-STEP_OF |= {"instance_type": "machine"}
+STEP_OF = {"name": "basics", "region": "basics", "instance_type": "machine"}
+STEP_OF |= dict.fromkeys(("method", "framework", "framework_version", "container"), "method")
 PAIRS = {"variables", "secrets"}
 
 
@@ -43,7 +44,21 @@ def spec_from(payload: Mapping[str, Any], project: Project, *, user: User | None
     judged = judge(_answers(payload), Catalogue(project), reach=True)
     if not judged.valid:
         raise Invalid(judged.errors())
+    if idle := dict(_without_effect(payload, judged)):
+        raise Invalid(idle)
     return judged.spec()
+
+
+def _without_effect(payload: Mapping[str, Any], judged: Judged) -> Iterator[tuple[str, list[str]]]:
+    """Settings that were given a value and mean nothing with the others."""
+    for form in judged.forms().values():
+        for name, why in form.unused().items():
+            dotted = form.dotted(name)
+            section, _, key = dotted.rpartition(".")
+            holder = SECTIONS[section] if section else Spec
+            given = payload.get(section, {}).get(key, "") if section else payload.get(key, "")
+            if given not in ("", getattr(holder, key), judged.spec().engine):
+                yield dotted, [f"This has no effect here. {why}"]
 
 
 def _shape_problems(payload: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -96,7 +111,7 @@ def _answers(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The body as the steps' answers, with defaults where it says nothing."""
     answers: dict[str, dict[str, Any]] = {
         "basics": {},
-        "method": {"method": Spec.method, "framework": Spec.framework},
+        "method": _defaults(ContainerSpec) | {"method": Spec.method, "framework": Spec.framework},
         "machine": {"instance_type": ""},
         "source": {"kind": SourceSpec.kind, "revision": SourceSpec.revision},
         "llm": _defaults(LlmSpec),
@@ -104,13 +119,15 @@ def _answers(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "environment": {"max_workers": EnvironmentSpec.max_workers, "log_level": EnvironmentSpec.log_level},
     }
     for name, step in STEP_OF.items():
-        if name in payload:
+        if name in payload and name not in SECTIONS:
             answers[step][name] = payload[name]
     for section in SECTIONS:
         for name, value in payload.get(section, {}).items():
-            answers[section][name] = [list(pair) for pair in value.items()] if name in PAIRS else value
+            answers[STEP_OF.get(section, section)][name] = (
+                [list(pair) for pair in value.items()] if name in PAIRS else value
+            )
     return answers
 
 
-def _defaults(kind: type[LlmSpec | ScalingSpec]) -> dict[str, Any]:
+def _defaults(kind: type[ContainerSpec | LlmSpec | ScalingSpec]) -> dict[str, Any]:
     return {name: getattr(kind, name) for name in kind.__dataclass_fields__}

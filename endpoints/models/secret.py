@@ -129,4 +129,5 @@ def needing(project: Project, names: Collection[str]) -> dict[str, list[Revision
 
 
 def _named(spec: Mapping[str, Any]) -> set[str]:
-    return {spec["source"].get("token_secret", ""), *spec.get("environment", {}).get("secrets", {}).values()}
+    single = spec["source"].get("token_secret", ""), spec.get("container", {}).get("registry_secret", "")
+    return {*single, *spec.get("environment", {}).get("secrets", {}).values()}

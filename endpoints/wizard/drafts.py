@@ -15,11 +15,12 @@ from django.utils import timezone
 from accounts.models import Project, User
 from endpoints.models import Draft, Endpoint
 from endpoints.models.endpoint import Refused
-from endpoints.spec import EnvironmentSpec, LlmSpec, ScalingSpec
+from endpoints.spec import ContainerSpec, EnvironmentSpec, LlmSpec, Method, ScalingSpec, SourceKind, Spec
 from endpoints.wizard import machines
 from endpoints.wizard.forms import ScalingForm, name_problem
 from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.looks import Look
+from endpoints.wizard.method_form import MethodForm
 from endpoints.wizard.situation import Catalogue, Situation
 from endpoints.wizard.source_form import SourceForm
 from endpoints.wizard.steps import BY_SLUG, FORM_STEPS
@@ -50,19 +51,22 @@ def answers_of(draft: Draft, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     typed = draft.answers.get(TYPED, {})
     defaults = _defaults(catalogue)
     given = {step: draft.answers.get(step, {}) | typed.get(step, {}) for step in FORM_STEPS}
+    if given["method"].get("method") == Method.CUSTOM:
+        defaults["source"]["kind"] = SourceKind.NONE
     answers = {step: defaults[step] | given[step] for step in FORM_STEPS}
     if "max_sequence_length" not in given["llm"]:
-        answers["llm"]["max_sequence_length"] = _length(answers["source"], draft, catalogue)
+        answers["llm"]["max_sequence_length"] = _length(answers, draft, catalogue)
     return answers
 
 
-def _length(source: Values, draft: Draft, catalogue: Catalogue) -> int:
+def _length(answers: dict[str, dict[str, Any]], draft: Draft, catalogue: Catalogue) -> int:
     """The usual length, or what the model was trained for where that is less."""
-    form = SourceForm(source, situation=Situation(catalogue))
+    engine = MethodForm(answers["method"], situation=Situation(catalogue)).engine
+    form = SourceForm(answers["source"], situation=Situation(catalogue, engine=engine))
     look = None
     if form.is_valid():
-        look = Situation(catalogue).with_source(form.spec(), Look.from_dict(draft.found)).look
-    trained = look.facts.context_length if look and look.facts else None
+        look = form.situation.with_source(form.spec(), Look.from_dict(draft.found)).look
+    trained = look.shape.trained_context if look and look.shape else None
     return max(machines.SHORTEST, min(LlmSpec.max_sequence_length, trained or LlmSpec.max_sequence_length))
 
 
@@ -74,7 +78,8 @@ def _defaults(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
         source |= {"model": model.name, "version": version.number}
     return {
         "basics": {"region": next(iter(catalogue.regions), "")},
-        "method": {"method": "prebuilt", "framework": "llama.cpp"},
+        "method": _values(ContainerSpec)
+        | {"method": Spec.method, "framework": Spec.framework, "framework_version": ""},
         "source": source,
         "machine": {},
         "llm": _values(LlmSpec),
@@ -89,7 +94,7 @@ def _defaults(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     }
 
 
-def _values(kind: type[LlmSpec | ScalingSpec]) -> dict[str, Any]:
+def _values(kind: type[ContainerSpec | LlmSpec | ScalingSpec]) -> dict[str, Any]:
     found = {name: getattr(kind, name) for name in kind.__dataclass_fields__}
     return {name: str(value) if isinstance(value, str) else value for name, value in found.items()}
 

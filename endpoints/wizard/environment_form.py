@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from endpoints.spec import EnvironmentSpec, LogLevel
+from endpoints.models.catalogue import RuntimeKind
+from endpoints.spec import EnvironmentSpec, Framework, LogLevel, SourceKind
 from endpoints.wizard.fields import OneOf, Pairs, Rows, whole
 from endpoints.wizard.forms import StepForm
+from endpoints.wizard.situation import Situation
 
 NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", re.ASCII)
 MOST_ROWS = 100
@@ -18,8 +21,8 @@ OWN_FIELDS = {
     "MAX_WORKERS": "MAX_WORKERS has its own field above.",
     "LOG_LEVEL": "LOG_LEVEL has its own field above.",
     "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES is set by the platform to the instance's own GPUs.",
-    "TRANSFORMERS_CACHE": "llama.cpp doesn't use TRANSFORMERS_CACHE: it reads one model file and keeps no cache.",
 }
+CACHE = "TRANSFORMERS_CACHE"
 SECRET_SHAPES = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "a Hugging Face token"),
     (re.compile(r"\bsk-[A-Za-z0-9_-]{8,}"), "an API key"),
@@ -41,6 +44,39 @@ def without_secrets(rows: Pairs) -> Pairs:
     return [(name, "" if secret_kind(value) else value) for name, value in rows]
 
 
+@dataclass(frozen=True)
+class Standard:
+    """One of the specification's variables that nobody types: its value where that is known, and what it is."""
+
+    value: str
+    hint: str
+
+
+def standard_variables(situation: Situation) -> dict[str, Standard]:
+    """MODEL_PATH, CUDA_VISIBLE_DEVICES and TRANSFORMERS_CACHE as an instance will find them."""
+    in_container = situation.region is not None and situation.region.runtime != RuntimeKind.PROCESS
+    path = f"/opt/model/{situation.look.file if situation.look else ''}".rstrip("/") if in_container else ""
+    where = "the model's file" if situation.engine == Framework.LLAMA_CPP else "the model's folder"
+    told = f"Required. Where {where} lies; set by the platform."
+    if situation.source and situation.source.kind == SourceKind.NONE:
+        path, told = "", "Not set: the image brings its own model."
+    gpu = situation.machine is not None and situation.machine.has_gpu
+    cuda = "The instance's own GPUs; set by the platform." if gpu else "Only for GPU machines; yours has none."
+    return {
+        "MODEL_PATH": Standard(path, told),
+        "CUDA_VISIBLE_DEVICES": Standard("", cuda),
+        CACHE: Standard("", _cache_hint(situation.engine)),
+    }
+
+
+def _cache_hint(engine: str) -> str:
+    if engine == Framework.LLAMA_CPP:
+        return "llama.cpp doesn't use it: it reads one model file and keeps no cache."
+    if engine == Framework.CUSTOM:
+        return "Not set: add it below if your image uses it."
+    return "A folder that the instance may write to; set by the platform."
+
+
 class EnvironmentForm(StepForm):
     section = "environment"
     max_workers = whole("max_workers", "MAX_WORKERS", "workers", "Threads that hold an instance's connections.")
@@ -55,12 +91,18 @@ class EnvironmentForm(StepForm):
             if len(rows) > MOST_ROWS:
                 self.add_error(field, f"At most {MOST_ROWS} rows are possible; there are {len(rows)}.")
             for place, (name, value) in enumerate(rows[:MOST_ROWS]):
-                problems = _name_problems(name, taken)
+                problems = _name_problems(name, taken) or self._cache_problems(name)
                 problems += self._secret_problems(value) if field == "secrets" else _value_problems(name, value)
                 taken.add(name)
                 for problem in problems:
                     self._at_row(field, place, name, problem)
         return self.cleaned_data
+
+    def _cache_problems(self, name: str) -> list[str]:
+        """An image of one's own decides about its caches; for the other engines we do."""
+        if name != CACHE or self.situation.engine == Framework.CUSTOM:
+            return []
+        return [f"{CACHE}: {standard_variables(self.situation)[CACHE].hint}"]
 
     def _at_row(self, field: str, place: int, name: str, problem: str) -> None:
         self.row_errors.setdefault(field, {}).setdefault(place, []).append(problem)

@@ -10,6 +10,7 @@ from django import forms
 from endpoints.spec import LIMITS
 
 Pairs = list[tuple[str, str]]
+PLAIN = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}  # of names and addresses
 
 
 def _messages(name: str, label: str, unit: str, kind: str) -> tuple[float, float, float, dict[str, str]]:

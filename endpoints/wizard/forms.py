@@ -14,8 +14,6 @@ from endpoints.models import Endpoint
 from endpoints.policy_form import PolicyForm
 from endpoints.spec import (
     BillingModel,
-    Framework,
-    Method,
     ScalingSpec,
 )
 from endpoints.wizard import machines
@@ -30,14 +28,28 @@ class StepForm(forms.Form):
 
     section = ""  # of the Spec, in front of its fields' names in JSON
 
-    def __init__(self, data: Mapping[str, Any] | None = None, *, situation: Situation) -> None:
-        super().__init__(data)
+    def __init__(self, data: Mapping[str, Any] | None = None, *, situation: Situation, **options: Any) -> None:
+        super().__init__(data, **options)
         self.situation = situation
         self.row_errors: dict[str, dict[int, list[str]]] = {}
         self.prepare()
 
     def prepare(self) -> None:
         """Fill in choices and reasons that hang on the situation."""
+
+    def dotted(self, name: str) -> str:
+        """The field's name in JSON."""
+        return f"{self.section}.{name}".strip(".")
+
+    def unused(self) -> dict[str, str]:
+        """Fields that say nothing with what was chosen, and why; asked once the form is judged."""
+        return {}
+
+    def forget(self, *names: str) -> None:
+        """Judge these fields as if nobody had answered them; what was typed stays in the draft."""
+        for name in names:
+            self.errors.pop(name, None)
+            self.cleaned_data[name] = self.fields[name].initial if self.fields[name].initial is not None else ""
 
     def one_of(self, name: str) -> OneOf:
         """This field, which is a OneOf."""
@@ -92,11 +104,6 @@ def name_problem(name: str) -> str:
     if Endpoint.objects.living().filter(name=name).exists():
         return f"The name “{name}” is taken. Choose another."
     return ""
-
-
-class MethodForm(StepForm):
-    method = OneOf("Deployment method", Method.choices, initial=Method.PREBUILT)
-    framework = OneOf("Framework", Framework.choices, initial=Framework.LLAMA_CPP)
 
 
 class MachineForm(StepForm):

@@ -1,7 +1,8 @@
-"""What the pages tell about each choice: the specification's tables and what llama.cpp makes of them."""
+"""What the pages tell about each choice: the specification's tables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,10 +12,8 @@ from endpoints.spec import (
     Framework,
     LoadFormat,
     Method,
-    Padding,
     Quantization,
     SourceKind,
-    TokenizerType,
 )
 
 GIB: Final = 1 << 30
@@ -40,9 +39,18 @@ METHODS: Final = (
         Method.PREBUILT,
         "Pre-built TIR container",
         (
-            "For standard ML models and quick deployment",
+            "Best for standard ML models and quick deployment",
             "Configuration: low complexity",
             "Time to deploy: 5–10 minutes, about a second for a small model that is here already",
+        ),
+    ),
+    Choice(
+        Method.CUSTOM,
+        "Custom Docker container",
+        (
+            "Best for specialized models, own preprocessing, unique dependencies",
+            "Configuration: medium to high complexity",
+            "Time to deploy: 15–30 minutes",
         ),
     ),
 )
@@ -53,9 +61,59 @@ FRAMEWORKS: Final = (
         (
             "Models in GGUF format, versions 2 and 3",
             "Libraries: llama.cpp server with OpenAI's API, /health and /metrics",
-            "For language models on CPUs, quantized or not",
+            "For language models on CPUs and GPUs, quantized or not",
         ),
     ),
+    Choice(
+        Framework.VLLM,
+        "vLLM",
+        (
+            "Models of the Hub's layout, in safetensors",
+            "Libraries: vllm, with OpenAI's API, /health and /metrics",
+            "For language models at high throughput on GPUs",
+        ),
+    ),
+    Choice(
+        f"{Framework.PYTORCH}@2.x",
+        "PyTorch 2.x",
+        ("Libraries: transformers, fastapi", "For deep learning models and NLP"),
+    ),
+    Choice(
+        f"{Framework.PYTORCH}@1.x",
+        "PyTorch 1.x",
+        ("Libraries: transformers, fastapi", "For models that need the older version"),
+    ),
+    Choice(
+        f"{Framework.TENSORFLOW}@2.x",
+        "TensorFlow 2.x",
+        ("Libraries: keras, tensorflow-hub", "For computer vision and structured data"),
+    ),
+    Choice(
+        Framework.ONNX,
+        "ONNX",
+        (
+            "Version: latest",
+            "Libraries: onnxruntime, optimum",
+            "For cross-platform inference, also without model.py",
+        ),
+    ),
+    Choice(
+        Framework.PYTHON,
+        "Custom Python",
+        (
+            "Version: as you define it",
+            "Libraries: those of your requirements.txt",
+            "For specialized frameworks, with your own model.py",
+        ),
+    ),
+)
+REQUIREMENTS: Final = (
+    ("Base image", "Any Linux image, such as Ubuntu or Alpine"),
+    ("Port", "Answers on the port named above, usually 8000"),
+    ("Health check", "Answers GET on the health path with 200 once the model is ready"),
+    ("Model loading", "Loads the model from MODEL_PATH, or brings its own, and keeps within its memory"),
+    ("API", "A REST API for inference; an OpenAI-compatible one can be tried from the console"),
+    ("User", "Runs as user 65532 without root rights, and writes only to /tmp"),
 )
 SOURCES: Final = (
     Choice(
@@ -66,7 +124,27 @@ SOURCES: Final = (
     Choice(
         SourceKind.HUGGING_FACE,
         "Hugging Face Hub",
-        ("Model ID and revision", "Token only for gated or private models", "For public models"),
+        ("Model ID and revision", "Token only for gated or private models", "For public models, quick deployment"),
+    ),
+    Choice(
+        SourceKind.GIT,
+        "Git repository",
+        ("Address and branch, tag or commit", "Access token or SSH key", "For version-controlled models"),
+    ),
+    Choice(
+        SourceKind.S3,
+        "Amazon S3 or compatible",
+        ("Bucket and folder", "Access key, or none for public buckets", "For large model files"),
+    ),
+    Choice(
+        SourceKind.GCS,
+        "Google Cloud Storage",
+        ("Bucket and folder", "Service account, or none for public buckets", "For large model files"),
+    ),
+    Choice(
+        SourceKind.NONE,
+        "In the image",
+        ("The image brings its model", "Nothing to fetch", "For custom containers"),
     ),
 )
 LOAD_FORMATS: Final = (
@@ -76,10 +154,10 @@ LOAD_FORMATS: Final = (
     Choice(LoadFormat.INT8, "INT8", ("Memory: lowest", "Fastest", "Reduced quality", "High throughput, low cost")),
 )
 DATA_TYPES: Final = (
-    Choice(DataType.FLOAT16, "float16", ("Cache: 2 bytes a value", "Half the memory of float32")),
-    Choice(DataType.BFLOAT16, "bfloat16", ("Cache: 2 bytes a value", "Wider range than float16")),
-    Choice(DataType.FLOAT32, "float32", ("Cache: 4 bytes a value", "Most compatible, twice the memory")),
-    Choice(DataType.INT8, "int8", ("Cache: about 1.06 bytes a value", "Saves memory, slightly less exact")),
+    Choice(DataType.FLOAT16, "float16", ("2 bytes a value", "Half the memory of float32", "For modern GPUs")),
+    Choice(DataType.BFLOAT16, "bfloat16", ("2 bytes a value", "Wider range than float16", "Numerically stabler")),
+    Choice(DataType.FLOAT32, "float32", ("4 bytes a value", "Most compatible, twice the memory")),
+    Choice(DataType.INT8, "int8", ("About 1.06 bytes a value", "Saves memory, slightly less exact")),
 )
 QUANTIZATIONS: Final = (
     Choice(Quantization.NONE, "None", ("Weights as they are in the file",)),
@@ -98,18 +176,34 @@ BILLING: Final = (
     ),
 )
 
-NO_QUANTIZING: Final = (
-    "A GGUF file is quantized when it is made, not when it is loaded. Choose a file in the format you want."
-)
-NO_TOKENIZER: Final = "llama.cpp takes the tokenizer from the model file; it can't be replaced by another."
-NO_PADDING: Final = "llama.cpp batches sequences of different lengths as they are and never pads them."
+_SAMPLED: Final = "Temperature, top-k and top-p hold for calls that don't set them."
+_OURS: Final = {
+    "sampling_note": f"{_SAMPLED} They say something only where the model chats.",
+    "format_note": "The type of the weights in memory. Auto keeps the one that they are stored in.",
+    "type_note": "What the model computes in; a model.py of your own is handed it.",
+}
+WORDS: Final[Mapping[str, dict[str, str]]] = {
+    Framework.LLAMA_CPP: {
+        "sampling_note": _SAMPLED,
+        "format_note": "llama.cpp loads the file as it is: the format you choose is checked against it.",
+        "type_note": "With llama.cpp: of the key-value cache. The weights stay as the file has them.",
+    },
+    Framework.VLLM: {
+        "sampling_note": _SAMPLED,
+        "format_note": "With vLLM weights are kept in the type that it computes in.",
+        "type_note": "What vLLM computes in, and its key-value cache too.",
+    },
+}
 
-OFF_TOKENIZERS: Final = {value: NO_TOKENIZER for value in TokenizerType.values if value != TokenizerType.AUTO}
-OFF_PADDINGS: Final = {value: NO_PADDING for value in Padding.values if value != Padding.NONE}
+
+def words_of(engine: str) -> dict[str, str]:
+    """What lengths, formats and types mean for this engine."""
+    return WORDS.get(engine, _OURS)
+
 
 PREREQUISITES: Final = (
     "The right to deploy in this project",
-    "A model: weights and configuration, in GGUF format",
+    "A model: its weights and configuration, or an image that brings them",
     "An idea of the memory and processors it needs",
     "A deployment method: the pre-built container takes the least work",
     "An idea of the traffic to expect, for the scaling settings",

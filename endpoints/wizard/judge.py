@@ -9,11 +9,13 @@ from typing import Any
 from endpoints.spec import SourceKind, SourceSpec, Spec
 from endpoints.wizard import machines
 from endpoints.wizard.environment_form import EnvironmentForm
-from endpoints.wizard.forms import BasicsForm, MachineForm, MethodForm, ScalingForm, StepForm
+from endpoints.wizard.forms import BasicsForm, MachineForm, ScalingForm, StepForm
 from endpoints.wizard.llm_form import LlmForm, numbers
 from endpoints.wizard.looks import Look
+from endpoints.wizard.method_form import MethodForm
 from endpoints.wizard.situation import Catalogue, Situation
 from endpoints.wizard.source_form import SourceForm
+from endpoints.wizard.source_kinds import KINDS
 
 Answers = Mapping[str, Mapping[str, Any]]
 
@@ -54,7 +56,7 @@ class Judged:
         found: dict[str, list[str]] = {}
         for form in self.forms().values():
             for name, problems in form.errors.items():
-                dotted = f"{form.section}.{name}".strip(".") if name != "__all__" else form.section
+                dotted = form.dotted(name) if name != "__all__" else form.section
                 found.setdefault(dotted, []).extend(str(problem) for problem in problems)
         return found
 
@@ -67,6 +69,8 @@ class Judged:
             source=self._pinned(),
             method=self.method.cleaned_data["method"],
             framework=self.method.cleaned_data["framework"],
+            framework_version=self.method.cleaned_data["framework_version"],
+            container=self.method.container(),
             llm=self.llm.spec(),
             scaling=self.scaling.spec(),
             environment=self.environment.spec(),
@@ -75,9 +79,10 @@ class Judged:
     def _pinned(self) -> SourceSpec:
         """A branch or tag becomes the commit that was looked at, an open choice the file that was."""
         source, look = self.source.spec(), self.situation.look
-        if look is None or source.kind == SourceKind.REGISTRY:
+        if look is None or source.kind in (SourceKind.REGISTRY, SourceKind.NONE):
             return source
-        return replace(source, revision=look.found.revision, file=look.file)
+        revision = look.found.revision if "revision" in KINDS[source.kind].fields else source.revision
+        return replace(source, revision=revision, file=look.file)
 
 
 def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, reach: bool = False) -> Judged:
@@ -88,6 +93,8 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
     basics = BasicsForm(answers.get("basics", {}), situation=situation)
     region = catalogue.regions.get(basics.cleaned_data.get("region", "")) if basics.errors is not None else None
     situation = replace(situation, region=region)
+    method = MethodForm(answers.get("method", {}), situation=situation)
+    situation = replace(situation, engine=method.engine)
     source, situation = _source(answers, situation, look, reach)
     machine_answers = answers.get("machine") or {
         "instance_type": machines.recommended(situation, length=length, concurrency=batch, data_type=data_type)
@@ -100,7 +107,7 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
         situation = replace(situation, machine=chosen)
     judged = Judged(
         basics=basics,
-        method=MethodForm(answers.get("method", {}), situation=situation),
+        method=method,
         source=source,
         machine=machine,
         llm=LlmForm(llm, situation=situation),
@@ -123,5 +130,6 @@ def _source(
     situation = situation.with_source(form.spec(), stored)
     if reach and (situation.look is None or stored is None):
         look = form.test()
-        situation = replace(situation, look=look or situation.look)
+        return form, replace(situation, look=look or situation.look)
+    form.see(situation.look)
     return form, situation

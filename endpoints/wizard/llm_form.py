@@ -1,4 +1,4 @@
-"""The fifth step: what llama.cpp honours is checked against the file and the machine, what it can't is refused."""
+"""The fifth step: what the engine can't honour, or not with this model or machine, is refused."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import Any
 
 from django import forms
 
+from endpoints.gguf import GGUFFacts
 from endpoints.memory import Estimate, format_problem, precision_problem
+from endpoints.memory.fit import capability_of
 from endpoints.spec import (
     DataType,
+    Framework,
     LlmSpec,
     LoadFormat,
     Padding,
@@ -16,21 +19,37 @@ from endpoints.spec import (
     TokenizerType,
     Truncation,
 )
-from endpoints.wizard import guide, machines
-from endpoints.wizard.fields import OneOf, decimal, whole
+from endpoints.wizard import engines, machines
+from endpoints.wizard.fields import PLAIN, OneOf, decimal, whole
 from endpoints.wizard.forms import StepForm
+
+SAME_TYPE: dict[str, str] = {LoadFormat.FP32: DataType.FLOAT32, LoadFormat.FP16: DataType.FLOAT16}
+
+CHOICES: dict[str, list[str]] = {
+    "load_format": LoadFormat.values,
+    "data_type": DataType.values,
+    "quantization": Quantization.values,
+    "tokenizer_type": TokenizerType.values,
+    "padding": Padding.values,
+    "truncation": Truncation.values,
+}
 
 
 class LlmForm(StepForm):
     section = "llm"
     load_format = OneOf("Load format", LoadFormat.choices, initial=LoadFormat.AUTO)
-    data_type = OneOf(
-        "Data type",
-        DataType.choices,
-        initial=DataType.FLOAT16,
-        help_text="With llama.cpp: of the key-value cache. The weights stay as the file has them.",
-    )
+    data_type = OneOf("Data type", DataType.choices, initial=DataType.FLOAT16)
     quantization = OneOf("Quantization", Quantization.choices, initial=Quantization.NONE)
+    calibration_dataset = forms.CharField(
+        label="Calibration dataset",
+        required=False,
+        max_length=400,
+        help_text="A file among the model's own. Static quantization needs it; accuracy is measured on it.",
+        widget=forms.TextInput(attrs=PLAIN | {"list": "model-files", "placeholder": "calibration.jsonl"}),
+    )
+    accuracy_threshold = decimal(
+        "accuracy_threshold", "Accuracy threshold", "0.01", "A quantized model that keeps less is refused."
+    )
     tokenizer_type = OneOf("Tokenizer type", TokenizerType.choices, initial=TokenizerType.AUTO)
     truncation = OneOf(
         "At the length's end",
@@ -48,41 +67,86 @@ class LlmForm(StepForm):
     top_p = decimal("top_p", "Top-p", "0.05", "Only the likeliest tokens with this share together.")
 
     def prepare(self) -> None:
-        self._off("quantization", {value: guide.NO_QUANTIZING for value in Quantization.values if value != "none"})
-        self._off("tokenizer_type", guide.OFF_TOKENIZERS)
-        self._off("padding", guide.OFF_PADDINGS)
-        self._off("data_type", {value: why for value in DataType.values if (why := self._no_data_type(value))})
-        facts = self.situation.look.facts if self.situation.look else None
-        if facts is not None:
-            formats = {
-                value: format_problem(facts, value, DataType.FLOAT16).get("load_format", "")
-                for value in LoadFormat.values
-            }
-            self._off("load_format", {value: why for value, why in formats.items() if why})
+        off = engines.off(self.situation.engine)
+        for name, values in CHOICES.items():
+            reasons = {value: off.get(name, {}).get(value) or self._no(name, value) for value in values}
+            self.one_of(name).refuse({value: why for value, why in reasons.items() if why})
 
-    def _off(self, name: str, reasons: dict[str, str]) -> None:
-        self.one_of(name).refuse(reasons)
+    @property
+    def gguf(self) -> GGUFFacts | None:
+        return self.situation.look.facts if self.situation.look else None
 
-    def _no_data_type(self, value: str) -> str:
-        facts = self.situation.look.facts if self.situation.look else None
-        machine = self.situation.machine
-        by_file = format_problem(facts, LoadFormat.AUTO, value).get("data_type", "") if facts else ""
-        by_card = precision_problem(machine.gpu, value) if machine and machine.has_gpu else None
-        return by_card or by_file
+    def _no(self, name: str, value: str) -> str:
+        """Why this model or this machine can't, where the engine could."""
+        gpu = self.situation.machine.gpu if self.situation.machine and self.situation.machine.has_gpu else ""
+        if name == "data_type":
+            by_file = format_problem(self.gguf, LoadFormat.AUTO, value).get(name, "") if self.gguf else ""
+            return (precision_problem(gpu, value) if gpu else "") or by_file
+        if name == "load_format" and self.gguf:
+            return format_problem(self.gguf, value, DataType.FLOAT16).get(name, "")
+        if name == "quantization" and self.situation.engine == Framework.VLLM:
+            return self._no_vllm_quantization(value, gpu)
+        return ""
+
+    def _no_vllm_quantization(self, value: str, gpu: str) -> str:
+        weights = self.situation.look.found.weights if self.situation.look else None
+        if value in (Quantization.STATIC, Quantization.QAT):
+            if weights and "quantization_config" not in weights.config:
+                return (
+                    "vLLM takes this from the checkpoint, and this one's config.json has no quantization_config."
+                )
+            return ""
+        capability = capability_of(gpu)
+        if value == Quantization.DYNAMIC and capability and capability < (8, 0):
+            return f"vLLM quantizes to 8-bit floats, which {gpu} can't: that needs compute capability 8.0."
+        return ""
+
+    def unused(self) -> dict[str, str]:
+        quantization = str(self.cleaned_data.get("quantization") or "")
+        return dict(engines.unused(self.situation.engine, quantization, list(self.fields)))
 
     def clean(self) -> dict[str, Any]:
-        cleaned, look, machine = self.cleaned_data, self.situation.look, self.situation.machine
+        self.forget(*self.unused())
+        if self.situation.engine == Framework.CUSTOM:
+            return self.cleaned_data
+        self._clean_types()
+        self._clean_calibration()
+        self._clean_length()
+        return self.cleaned_data
+
+    def _clean_types(self) -> None:
+        load_format, data_type = self.cleaned_data.get("load_format"), self.cleaned_data.get("data_type")
+        wanted = SAME_TYPE.get(str(load_format))
+        if self.situation.engine == Framework.VLLM and wanted and data_type and data_type != wanted:
+            problem = (
+                f"vLLM keeps weights in the type that it computes in. Choose Auto, or the data type {wanted}."
+            )
+            self.add_error("load_format", problem)
+
+    def _clean_calibration(self) -> None:
+        if "calibration_dataset" in self.unused():
+            return
+        given = str(self.cleaned_data.get("calibration_dataset") or "")
+        if not given and self.cleaned_data.get("quantization") == Quantization.STATIC:
+            self.add_error(
+                "calibration_dataset", "Static quantization needs examples: name a file of the model's."
+            )
+        there = [file.path for file in self.situation.look.found.files] if self.situation.look else []
+        if given and there and given not in there:
+            self.add_error("calibration_dataset", f"The model's files have no “{given}”.")
+
+    def _clean_length(self) -> None:
+        cleaned, machine = self.cleaned_data, self.situation.machine
         length, batch = cleaned.get("max_sequence_length"), cleaned.get("batch_size")
         if length is None or batch is None:
-            return cleaned
-        if look and look.facts:
-            too_long = format_problem(look.facts, LoadFormat.AUTO, DataType.FLOAT16, max_length=length)
+            return
+        if self.gguf:
+            too_long = format_problem(self.gguf, LoadFormat.AUTO, DataType.FLOAT16, max_length=length)
             if "max_sequence_length" in too_long:
                 self.add_error("max_sequence_length", too_long["max_sequence_length"])
-                return cleaned
+                return
         if machine and (problem := machines.length_problem(self.need(), machine, length, batch)):
             self.add_error("max_sequence_length", problem)
-        return cleaned
 
     def need(self) -> Estimate | None:
         """The memory of one instance with these settings; None where machine, model or settings aren't known."""
@@ -97,6 +161,8 @@ class LlmForm(StepForm):
         )
 
     def spec(self) -> LlmSpec:
+        if self.situation.engine == Framework.CUSTOM:
+            return LlmSpec()
         return LlmSpec(**self.cleaned_data)
 
 

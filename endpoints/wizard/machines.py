@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from endpoints import offers
 from endpoints.memory import Estimate, Verdict, precision_problem
 from endpoints.models import InstanceType, Region
 from endpoints.spec import LIMITS
@@ -14,7 +15,8 @@ SHORTEST = int(LIMITS["max_sequence_length"][0])
 def reason_against(machine: InstanceType, situation: Situation) -> str:
     """Why this machine can't serve what was chosen so far; empty if it can, or nothing says it can't."""
     return (
-        (_region(machine, situation.region) if situation.region else "")
+        offers.machine_reason(machine, situation.engine)
+        or (_region(machine, situation.region) if situation.region else "")
         or (precision_problem(machine.gpu, situation.data_type) or "" if machine.has_gpu else "")
         or _memory(machine, situation)
     )

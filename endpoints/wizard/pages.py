@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from django.urls import reverse
 
-from endpoints.models import Draft, Endpoint, InstanceType
+from endpoints.models import Draft
 from endpoints.spec import LIMITS
-from endpoints.status import Status
-from endpoints.templatetags.formats import bytes_binary
-from endpoints.wizard import drafts, guide, machines
+from endpoints.wizard import drafts, showing
 from endpoints.wizard.checklist import checklist, problems
-from endpoints.wizard.environment_form import without_secrets
 from endpoints.wizard.forms import StepForm
 from endpoints.wizard.judge import Judged
-from endpoints.wizard.llm_form import numbers
 from endpoints.wizard.panel import panel_of
 from endpoints.wizard.secret_form import SecretForm
 from endpoints.wizard.situation import Catalogue
@@ -59,7 +54,7 @@ def context_of(
     if form is None and not _judge_openly(draft, at):
         shown.quiet()
     context["form"] = shown
-    return context | _MORE.get(at.slug, _nothing)(draft, judged, answers, shown)
+    return context | showing.more(at.slug, draft, judged, answers, shown)
 
 
 def panel_context(draft: Draft) -> Context:
@@ -103,133 +98,6 @@ def _stepper(draft: Draft, at: Step, judged: Judged, *, refused: bool) -> list[C
     return entries
 
 
-# ── what single steps show besides ───────────────────────────────────────────────────────────────
-def _nothing(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    return {}
-
-
-def _basics(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    living = Endpoint.objects.living().filter(project=draft.project)
-    return {
-        "running": [(endpoint, Status(endpoint.status)) for endpoint in living.select_related("region")[:6]],
-        "running_count": living.count(),
-        "prerequisites": guide.PREREQUISITES,
-        "name_url": _url(draft, "draft_name"),
-    }
-
-
-def _method(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    return {"methods": guide.METHODS, "frameworks": guide.FRAMEWORKS}
-
-
-def _source(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    values = answers["source"]
-    picked = f"{values.get('model', '')}@{values.get('version', '')}"
-    cards = [
-        {
-            "value": f"{model.name}@{version.number}",
-            "title": f"{model} · v{version.number}",
-            "facts": _model_facts(version.facts, version.size_bytes, model.license),
-            "checked": picked == f"{model.name}@{version.number}",
-            "text": model.description,
-        }
-        for model in judged.situation.catalogue.models.values()
-        for version in model.versions.all()
-    ]
-    return {"sources": guide.with_checked(guide.SOURCES, values.get("kind")), "models": cards}
-
-
-def _model_facts(facts: Context, size: int, license_name: str) -> list[str]:
-    said = [bytes_binary(size), facts.get("quantization") or ""]
-    if facts.get("context_length"):
-        said.append(f"{facts['context_length']:,} tokens of context")
-    if facts.get("parameter_count"):
-        said.append(f"{facts['parameter_count'] / 1e6:,.0f} M parameters")
-    return [fact for fact in (*said, license_name) if fact]
-
-
-def _machine(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    length, batch, data_type = numbers(answers["llm"])
-    best = machines.recommended(judged.situation, length=length, concurrency=batch, data_type=data_type)
-    chosen = form.shown("instance_type")
-    families: dict[str, list[Context]] = {}
-    for kind in judged.situation.catalogue.types.values():
-        reason = machines.reason_against(kind, judged.situation)
-        card = {
-            "type": kind,
-            "title": f"{kind.slug} · recommended" if kind.slug == best else kind.slug,
-            "facts": _machine_facts(kind),
-            "reason": reason,
-            "checked": kind.slug == chosen,
-        }
-        families.setdefault(kind.get_family_display(), []).append(card)
-    return {"families": families}
-
-
-def _machine_facts(kind: InstanceType) -> list[str]:
-    facts = [f"{kind.vcpus} vCPUs", f"{bytes_binary(kind.memory_bytes)} memory", kind.network]
-    if kind.has_gpu:
-        count = f"{kind.gpu_count} × " if kind.gpu_count > 1 else ""
-        facts.insert(0, f"{count}NVIDIA {kind.gpu.removeprefix('NVIDIA ')}, {bytes_binary(kind.gpu_memory_bytes)}")
-    return [fact for fact in (*facts, kind.best_for) if fact]
-
-
-def _llm(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    def cards(choices: tuple[guide.Choice, ...], field: str) -> list[guide.Choice]:
-        reasons = getattr(form.fields[field], "reasons", {})
-        shown = guide.with_checked(choices, answers["llm"].get(field))
-        return [replace(choice, reason=reasons.get(choice.value, "")) for choice in shown]
-
-    return {
-        "load_formats": cards(guide.LOAD_FORMATS, "load_format"),
-        "data_types": cards(guide.DATA_TYPES, "data_type"),
-        "quantizations": cards(guide.QUANTIZATIONS, "quantization"),
-        "no_tokenizer": guide.NO_TOKENIZER,
-        "no_padding": guide.NO_PADDING,
-    }
-
-
-def _scaling(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    machine, look = judged.situation.machine, judged.situation.look
-    values = answers["scaling"]
-    return {
-        "billing": guide.with_checked(guide.BILLING, values.get("billing_model")),
-        "cold_starts": guide.cold_starts(bool(machine and machine.has_gpu), look.size if look else None),
-        "starts_at_zero": str(values.get("min_instances")) == "0",
-    }
-
-
-def _environment(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
-    variables = without_secrets([(str(name), str(value)) for name, value in answers["environment"]["variables"]])
-    secrets = [(str(name), str(value)) for name, value in answers["environment"]["secrets"]]
-    return {
-        "variable_rows": _rows(variables, form, "variables"),
-        "secret_rows": _rows(secrets, form, "secrets"),
-        "has_gpu": bool(judged.situation.machine and judged.situation.machine.has_gpu),
-    }
-
-
-def _rows(pairs: list[tuple[str, str]], form: StepForm, field: str) -> list[Context]:
-    """The rows as typed, each with its errors, and an empty one to type the next into."""
-    wrong = form.row_errors.get(field, {}) if form.errors else {}
-    rows = [
-        {"place": place, "name": name, "value": value, "errors": wrong.get(place, [])}
-        for place, (name, value) in enumerate(pairs)
-    ]
-    return [*rows, {"place": len(rows), "name": "", "value": "", "errors": []}]
-
-
-_MORE = {
-    "basics": _basics,
-    "method": _method,
-    "source": _source,
-    "machine": _machine,
-    "llm": _llm,
-    "scaling": _scaling,
-    "environment": _environment,
-}
-
-
 def _summary(judged: Judged, context: Context) -> Context:
     items = checklist(judged, context["panel"])
     urls = {step["label"]: step["url"] for step in context["steps"]}
@@ -254,14 +122,11 @@ def _sections(judged: Judged, urls: dict[str, str]) -> list[Context]:
 
 def _texts(slug: str, form: StepForm) -> list[tuple[str, str]]:
     values = form.cleaned_data
-    if slug == "source":
-        registry = values.get("kind") == "registry"
-        names = (
-            ("kind", "model", "version") if registry else ("kind", "model_id", "revision", "file", "token_secret")
-        )
-        return [(name, _text(form, name)) for name in names if values.get(name)]
-    hidden = {"requests_per_month", "active_hours"}
-    return [(name, _text(form, name)) for name in form.fields if name not in hidden and name in values]
+    hidden = {"requests_per_month", "active_hours", *form.unused()}
+    names = [name for name in form.fields if name not in hidden and name in values]
+    if slug in ("method", "source"):
+        names = [name for name in names if values[name] not in ("", None)]
+    return [(name, _text(form, name)) for name in names]
 
 
 def _text(form: StepForm, name: str) -> str:

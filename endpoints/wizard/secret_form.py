@@ -8,6 +8,8 @@ from django import forms
 
 from accounts.models import Project
 from endpoints.models import Secret
+from endpoints.secret_forms import WriteOnly
+from endpoints.wizard.fields import PLAIN
 
 
 class SecretForm(forms.Form):
@@ -21,9 +23,9 @@ class SecretForm(forms.Form):
     )
     value = forms.CharField(
         label="Value",
-        max_length=10_000,
+        max_length=32_768,
         strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        widget=WriteOnly(attrs=PLAIN | {"rows": 3, "class": "mono secret-text"}),
         error_messages={"required": "The secret needs a value."},
     )
 
@@ -36,6 +38,14 @@ class SecretForm(forms.Form):
         if Secret.objects.filter(project=self.project, name=name).exists():
             raise forms.ValidationError(f"There is a secret “{name}” already. Choose another name.")
         return name
+
+    def clean_value(self) -> str:
+        """Browsers end lines as no key file does, and a token is copied with the end of its line."""
+        value = str(self.cleaned_data["value"]).replace("\r\n", "\n")
+        lines = value.strip("\n")
+        if not lines:
+            raise forms.ValidationError("The secret needs a value.")
+        return value if "\n" in lines else lines
 
     @property
     def variable(self) -> str:

@@ -8,8 +8,8 @@ from functools import cached_property
 from accounts.models import Project
 from endpoints.memory import KV_TYPE_FOR, Device, Estimate, estimate
 from endpoints.models import InstanceType, ModelVersion, Region, RegisteredModel, Secret
-from endpoints.spec import LlmSpec, SourceKind, SourceSpec
-from endpoints.wizard.looks import Look, look_at_version
+from endpoints.spec import Framework, LlmSpec, SourceKind, SourceSpec
+from endpoints.wizard.looks import Look, look_at_nothing, look_at_version
 
 GPU_UTILIZATION = 0.9
 
@@ -51,6 +51,7 @@ class Situation:
 
     catalogue: Catalogue
     region: Region | None = None
+    engine: str = Framework.LLAMA_CPP
     source: SourceSpec | None = None
     look: Look | None = None
     machine: InstanceType | None = None
@@ -62,10 +63,12 @@ class Situation:
 
     def with_source(self, source: SourceSpec, stored: Look | None) -> Situation:
         """Take what the registry knows of it, or what was stored if it was of this very source."""
-        look = stored if stored is not None and stored.of(source) else None
+        look = stored if stored is not None and stored.of(source, self.engine) else None
         if source.kind == SourceKind.REGISTRY:
             version = self.catalogue.version(source.model, source.version)
-            look = look_at_version(source, version) if version else None
+            look = look_at_version(source, self.engine, version) if version else None
+        elif source.kind == SourceKind.NONE:
+            look = look_at_nothing(source, self.engine)
         return replace(self, source=source, look=look)
 
     def estimate(self, machine: InstanceType, *, length: int, concurrency: int, data_type: str) -> Estimate | None:

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from accounts.access import membership
@@ -19,10 +20,14 @@ from endpoints.models import Draft, Secret
 from endpoints.models.endpoint import Refused
 from endpoints.wizard import drafts, pages, posts
 from endpoints.wizard.forms import name_problem
+from endpoints.wizard.looks import Look
 from endpoints.wizard.secret_form import SecretForm
 from endpoints.wizard.situation import Catalogue
 from endpoints.wizard.source_form import SourceForm
 from endpoints.wizard.steps import BY_SLUG, LAST, STEPS, Step, after, before
+
+# step → the field that a new secret is chosen for; "" for a row of its own
+WITH_SECRETS = {"method": "registry_secret", "source": "token_secret", "environment": ""}
 
 
 def _project(request: HttpRequest, slug: str) -> Project:
@@ -87,7 +92,7 @@ def _show(request: HttpRequest, draft: Draft, at: Step, *, status: int = 200, **
 def _answer(request: HttpRequest, draft: Draft, at: Step) -> HttpResponse:
     """A posted step: go back, stay for another row, test the connection, or be judged and go on."""
     catalogue = Catalogue(draft.project)
-    values = drafts.answers_of(draft, catalogue)[at.slug] | posts.read(at.slug, request.POST)
+    values = posts.answers(at.slug, drafts.answers_of(draft, catalogue)[at.slug], request.POST)
     kept = posts.storable(at.slug, values)
     go = request.POST.get("go", "next")
     if go == "back" or go.partition("-")[0] in ("add", "drop", "secret"):
@@ -98,8 +103,8 @@ def _answer(request: HttpRequest, draft: Draft, at: Step) -> HttpResponse:
     judged = drafts.judged(draft, catalogue, {at.slug: values})
     form = judged.form(at.slug)
     look = None
-    if isinstance(form, SourceForm) and form.is_valid() and (go == "test" or judged.situation.look is None):
-        look = form.test()
+    if isinstance(form, SourceForm) and (go == "test" or judged.situation.look is None):
+        look = _reached(form)
     if not form.is_valid():
         draft = drafts.keep_typed(draft, at.slug, kept)
         return _show(request, draft, at, status=422, values=values, form=form)
@@ -109,6 +114,12 @@ def _answer(request: HttpRequest, draft: Draft, at: Step) -> HttpResponse:
     to = LAST if go == "summary" else after(at)
     draft = drafts.accept(draft, at.slug, kept, reached=to.position, look=look)
     return _go(draft, to.slug)
+
+
+def _reached(form: SourceForm) -> Look | None:
+    """Reach the source anew, whatever an earlier look said of it."""
+    form.full_clean()
+    return form.test() if form.is_valid() else None
 
 
 def _deploy(request: HttpRequest, draft: Draft) -> HttpResponse:
@@ -135,7 +146,7 @@ def panel(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
     at = BY_SLUG.get(request.POST.get("step", ""))
     if at is None or at == LAST or found.endpoint:
         return HttpResponse(status=204)
-    values = drafts.answers_of(found, Catalogue(found.project))[at.slug] | posts.read(at.slug, request.POST)
+    values = posts.answers(at.slug, drafts.answers_of(found, Catalogue(found.project))[at.slug], request.POST)
     found = drafts.keep_typed(found, at.slug, posts.storable(at.slug, values))
     template = "estimated" if at.slug == "scaling" else "panel"
     return render(request, f"endpoints/wizard/{template}.html", pages.panel_context(found))
@@ -159,19 +170,23 @@ def undo(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
     return _go(found, step or STEPS[found.reached].slug)
 
 
+@sensitive_post_parameters("value")
+@sensitive_variables("form")
 @require_POST
 def secret(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
     """Store a secret without leaving the draft; it is chosen at once where it was wanted."""
     found = _draft(request, project, draft)
-    at = "environment" if request.POST.get("step") == "environment" else "source"
+    at = request.POST.get("step", "")
+    if at not in WITH_SECRETS:
+        raise Http404("This step has no secrets.")
     form = SecretForm(request.POST, project=found.project)
     if not form.is_valid():
         messages.error(request, " ".join(str(text) for texts in form.errors.values() for text in texts))
         return _go(found, at, "#new-secret")
     stored: Secret = form.store(by=request.user)
     values = drafts.answers_of(found, Catalogue(found.project))[at]
-    if at == "source":
-        values |= {"token_secret": stored.name}
+    if field := WITH_SECRETS[at]:
+        values |= {field: stored.name}
     else:
         values |= {"secrets": [*values["secrets"], [form.variable, stored.name]]}
     drafts.keep_typed(found, at, posts.storable(at, values))

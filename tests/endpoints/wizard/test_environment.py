@@ -45,7 +45,7 @@ def test_a_value_that_looks_like_a_secret_is_neither_kept_nor_shown(way: Way, va
         ("MODEL_PATH", "set by the platform"),
         ("LOG_LEVEL", "its own field"),
         ("CUDA_VISIBLE_DEVICES", "set by the platform"),
-        ("TRANSFORMERS_CACHE", "use TRANSFORMERS_CACHE"),
+        ("TRANSFORMERS_CACHE", "keeps no cache"),
     ],
 )
 def test_names_that_cant_be_are_refused_at_their_row(way: Way, name: str, said: str) -> None:

@@ -23,7 +23,7 @@ def look(
 ) -> Found:
     """For an engine of GGUF files the choice among them, else all files of the folder.
 
-    `where` names the source for the person who asked, and `field` the setting that says it; `terms` is its licence.
+    `where` names the source for the person who asked, `field` the setting that says it, `terms` its licence.
     SourceProblem when there is nothing that the engine can load.
     """
     files = source.files()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import source_for
+from endpoints.sources import SourceProblem, source_for
 from endpoints.sources.huggingface import HuggingFaceSource
 from tests.hub import Hub, Repo
 from tests.model_files import TENSORS, gguf
@@ -27,6 +27,8 @@ REPOS = {
     "lab/broken": Repo({"broken.gguf": b"<!DOCTYPE html>" + b" " * 999}),
 }
 TOKENS = {"hf_member": {"lab/private", "lab/gated"}, "hf_stranger": set[str]()}
+
+SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 Ask = Callable[..., HuggingFaceSource]
 
@@ -48,3 +50,16 @@ def ask(hub: Hub, tmp_path: Path) -> Ask:
         return replace(found, timeout=2.0, stall=0.3, patience=2)
 
     return source
+
+
+def ignore(done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def problem(act: Callable[[], Any]) -> tuple[str, str, str]:
+    """Code, field and message of the problem that this ends with; none may tell a secret."""
+    with pytest.raises(SourceProblem) as caught:
+        act()
+    assert SECRET not in str(caught.value)
+    assert "PRIVATE KEY" not in str(caught.value)
+    return caught.value.code, caught.value.field, caught.value.message

@@ -14,11 +14,11 @@ import pytest
 from botocore.session import Session
 from moto.server import ThreadedMotoServer
 
-from endpoints.sources import SourceProblem, source_for
+from endpoints.sources import source_for
 from endpoints.sources.bucket import BucketSource
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
-from tests.endpoints.sources.conftest import LARGE, SMALL
+from tests.endpoints.sources.conftest import LARGE, SECRET, SMALL, ignore, problem
 from tests.front import Fault, Front
 
 FILES = {
@@ -28,13 +28,8 @@ FILES = {
     "folder/config.json": b"{}",
     "folder/weights/größe +1.bin": bytes(range(256)) * 1200,
 }
-SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
 S3 = Callable[..., BucketSource]
-
-
-def ignore(done: int, total: int) -> None:
-    """Nobody watches."""
 
 
 @pytest.fixture(scope="session")
@@ -89,13 +84,6 @@ def s3(front: Front) -> S3:
         return replace(found, patience=Patience(stall=2.0, attempts=2))
 
     return source
-
-
-def problem(act: Callable[[], Any]) -> tuple[str, str, str]:
-    with pytest.raises(SourceProblem) as caught:
-        act()
-    assert SECRET not in str(caught.value)
-    return caught.value.code, caught.value.field, caught.value.message
 
 
 def test_a_model_is_found_by_its_header_and_arrives(s3: S3, tmp_path: Path) -> None:

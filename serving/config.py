@@ -62,6 +62,12 @@ class Options(Checked):
     request_seconds: float = 600.0
     max_body_mb: int = 64
 
+    @property
+    def method(self) -> str:
+        """How an engine that quantizes itself does it: weights loaded as int8 are quantized dynamically."""
+        wants = "int8" in {self.load_format, self.data_type} and self.quantization == "none"
+        return "dynamic" if wants else self.quantization
+
     def __post_init__(self) -> None:
         """Refusal 64 for a value that no engine can honour."""
         self._choice("load_format", LOAD_FORMATS)

@@ -18,7 +18,7 @@ from gateway.client import Client
 from gateway.contract import Taken
 from gateway.ended import Ended
 from gateway.errors import Headers, Refusal
-from gateway.rewrite import NO_BODY, Prepared, prepare
+from gateway.rewrite import NO_BODY, prepare
 from gateway.routes import Upstream
 from gateway.totals import Record
 from gateway.upstream import Connection

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import psutil
 
-from gateway import errors
+from gateway import compiled, errors
 from gateway.ended import Ended
 from gateway.errors import Refusal
 from gateway.routes import Route
@@ -281,7 +281,8 @@ def write_duties(page: Page, now: Now) -> None:
     page.one("tir_gateway_unwritten_rows", "gauge", "Counts that wait for the database.", now.unwritten_rows)
     lost = "Requests that were to be remembered and were not, because the database took none."
     page.one("tir_gateway_passports_dropped_total", "counter", lost, now.passports_dropped)
-    page.one("tir_gateway_info", "gauge", "Which gateway this is.", 1, {"source": now.source})
+    known = {"source": now.source, "compiled": "yes" if compiled.runs else "no"}
+    page.one("tir_gateway_info", "gauge", "Which gateway this is, and whether its hot path is compiled.", 1, known)
 
 
 def write_process(page: Page) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvloop
 
+from gateway import compiled
 from gateway.admit import Request
 from gateway.app import App
 from gateway.call import Call
@@ -163,6 +164,7 @@ def serve(
             loop.add_signal_handler(number, tell)
         server = Server(assemble(meter, store, limits, origins, telling, jobs), certificate)
         await server.start(host, port)
+        log.info("The hot path runs %s", "compiled" if compiled.runs else "interpreted")
         gc.collect()
         gc.freeze()  # what a start leaves stays for good: to look through it again and again is a pause for all
         await told.wait()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.doors.installs import Missing, installed
+from gateway import compiled
 from tests.gateway.gatewayd import LIMITED
 from tests.gateway.house import ALICE
 from tir_console.up.ports import free_port
@@ -39,9 +40,12 @@ class Start:
 
 
 def ours(folder: Path, engine: int) -> Start:
+    """Compiled, as in production, where that can be done and is not switched off."""
+    command: tuple[str, ...] = (sys.executable, "-m", "gateway.compiling")
+    done = compiled.wanted() and subprocess.run(command, check=False).returncode == 0
     port = free_port()
     command = (sys.executable, "-m", "tests.gateway.gatewayd", str(folder), str(port), str(engine))
-    python = f"Python {sys.version.split()[0]}"
+    python = f"Python {sys.version.split()[0]}, {'compiled' if done else 'interpreted'}"
     return Start(command, python, port, path=f"/e/tiny{CHAT}", key=ALICE, environ={"PYTHONPATH": str(ROOT)})
 
 

@@ -98,7 +98,11 @@ class House:
     call: httpx.AsyncClient
     url: str
     port: int
-    records: list[Record]
+    counted: "Counted"
+
+    @property
+    def records(self) -> list[Record]:
+        return self.counted.records
 
     async def ask(self, path: str = "/e/tiny/v1/chat/completions", **more: Any) -> httpx.Response:
         return await self.call.post(path, json={**ASK, **more})
@@ -136,7 +140,7 @@ async def house(
     store = MemoryStore(RouteTable([route_to(*engines, **facts)], KEYS))
     meter = Meter.open(folder)
     app = assemble(meter, store, limits, telling=telling)
-    records = spied(meter)
+    counted = Counted(meter)
     server = Server(app, certificate)
     await server.start("127.0.0.1", 0)
     await until(lambda: app.keeper.routes.last is not None, "the gateway to start")
@@ -146,23 +150,27 @@ async def house(
         async with httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=10, trust_env=False
         ) as call:
-            yield House(app, server, store, call, url, port, records)
+            yield House(app, server, store, call, url, port, counted)
     finally:
         if not server.draining:  # the test has stopped it itself
             await server.stop(patience=1)
 
 
-def spied(meter: Meter) -> list[Record]:
-    """Every record from here on, beside being counted."""
-    records: list[Record] = []
-    count = meter.record
+class Counted:
+    """Every record that a meter takes from here on."""
 
-    def record(one: Ended) -> None:
-        records.append(one.record)
-        count(one)
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._records: list[Record] = []
+        meter.listeners.append(self._take)
 
-    meter.record = record  # type: ignore[assignment, method-assign]
-    return records
+    @property
+    def records(self) -> list[Record]:
+        self._meter.fold()
+        return self._records
+
+    def _take(self, batch: Sequence[Ended]) -> None:
+        self._records += [one.record for one in batch]
 
 
 async def until(look: Any, what: str = "", *, seconds: float = 5.0) -> None:

@@ -12,6 +12,8 @@ from tests.gateway.caller import HELLO, STREAMED, announced, asked, caller, once
 from tests.gateway.engine import Engine
 from tests.gateway.house import House, house, until
 
+pytestmark = pytest.mark.interpreted  # what is called in compiled code can't be replaced
+
 
 def fails(*_: Any, **__: Any) -> Any:
     raise RuntimeError("an error of ours")

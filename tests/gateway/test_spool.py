@@ -1,6 +1,7 @@
 """The spool: what was answered is there after any end, once, and goes only when the database has it."""
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_a_full_disk_is_counted_and_said_and_stops_nobody(tmp_path: Path, monkey
         def refuse(*_: object) -> int:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        full.setattr("gateway.spool.reserve", refuse)
+        full.setattr(os, "posix_fallocate", refuse)
         one.record(ended())
     assert segments(one.spool) == []
     assert (one.spool.failures, one.spool.problem) == (1, "No space left on device")

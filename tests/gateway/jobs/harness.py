@@ -21,7 +21,7 @@ from gateway.server import Server, assemble
 from gateway.totals import Record
 from tests import make
 from tests.gateway.engine import Engine
-from tests.gateway.house import MemoryStore, spied
+from tests.gateway.house import Counted, MemoryStore
 
 T = TypeVar("T")
 CHAT = "/e/tiny/v1/async/chat/completions"
@@ -51,7 +51,11 @@ class Door:
     jobs: DatabaseJobs
     store: MemoryStore
     call: httpx.AsyncClient
-    records: list[Record]
+    counted: Counted
+
+    @property
+    def records(self) -> list[Record]:
+        return self.counted.records
 
     async def submit(self, **more: Any) -> str:
         answer = await self.call.post(CHAT, json={**ASK, **more})
@@ -90,7 +94,7 @@ async def door(folder: Path, here: World, *engines: Engine) -> AsyncIterator[Doo
     table = await in_database(lambda: _at_engines(here, engines))
     store, jobs = MemoryStore(table), DatabaseJobs()
     meter = Meter.open(folder)
-    records = spied(meter)
+    counted = Counted(meter)
     server = Server(assemble(meter, store, jobs=jobs))
     await server.start("127.0.0.1", 0)
     async with asyncio.timeout(10):
@@ -99,7 +103,7 @@ async def door(folder: Path, here: World, *engines: Engine) -> AsyncIterator[Doo
     base, headers = f"http://127.0.0.1:{server.port}", {"authorization": f"Bearer {here.secret}"}
     try:
         async with httpx.AsyncClient(base_url=base, headers=headers, timeout=20, trust_env=False) as call:
-            yield Door(server, jobs, store, call, records)
+            yield Door(server, jobs, store, call, counted)
     finally:
         if not server.draining:  # the test has stopped it itself
             await server.stop(patience=0)

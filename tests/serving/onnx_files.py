@@ -1,6 +1,7 @@
 """Small ONNX models, made where they are needed."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,9 +11,7 @@ CLASSES = 4
 FEATURES = 64
 
 
-def save(
-    path: Path, nodes: list[onnx.NodeProto], inputs: list[object], outputs: list[object], **weights: object
-) -> Path:
+def save(path: Path, nodes: list[onnx.NodeProto], inputs: list[Any], outputs: list[Any], **weights: Any) -> Path:
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -23,7 +22,7 @@ def save(
 
 
 def classifier(path: Path, *, spread: float = 1.0) -> Path:
-    """x [batch, 64] → probabilities [batch, 4]. With a large `spread` a few weights dwarf the rest: int8 loses them."""
+    """x [batch, 64] → probabilities [batch, 4]. With a large `spread` int8 loses what the small weights say."""
     random = np.random.default_rng(7)
     first = random.normal(size=(FEATURES, 32)).astype(np.float32)
     first[0] *= spread
@@ -39,7 +38,7 @@ def classifier(path: Path, *, spread: float = 1.0) -> Path:
     return save(path, nodes, [given], [found], first=first, second=second)
 
 
-def adder(path: Path, shape: list[object], dtype: int = TensorProto.INT64) -> Path:
+def adder(path: Path, shape: list[str | int], dtype: int = TensorProto.INT64) -> Path:
     """a + b, of this shape."""
     given = [helper.make_tensor_value_info(name, dtype, shape) for name in ("a", "b")]
     found = helper.make_tensor_value_info("sum", dtype, shape)

@@ -12,7 +12,7 @@ from django.db.models import Count, Q, QuerySet
 
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseState
-from endpoints.spec import SourceKind, Spec
+from endpoints.spec import Spec
 from endpoints.status import Status
 from endpoints.templatetags.formats import duration
 
@@ -77,9 +77,7 @@ def host_of(endpoint: Endpoint) -> str:
 
 
 def model_name(spec: Spec) -> str:
-    if spec.source.kind == SourceKind.REGISTRY:
-        return f"{spec.source.model} v{spec.source.version}"
-    return spec.source.model_id
+    return spec.source.named or spec.container.image
 
 
 def phase_rows(deployment: Deployment, at: datetime) -> list[dict[str, Any]]:

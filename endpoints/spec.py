@@ -144,6 +144,18 @@ class SourceSpec:
     username: str = ""  # of a Git server over https
     host_key: str = ""  # of a Git server over ssh, as lines of a known_hosts file
 
+    @property
+    def named(self) -> str:
+        """The model as people call it, short enough for a line; "" where the image brings it."""
+        inside = f"/{self.path}" if self.path else ""
+        return {
+            SourceKind.REGISTRY: f"{self.model} v{self.version}",
+            SourceKind.HUGGING_FACE: f"{self.model_id}{inside}",
+            SourceKind.GIT: f"{self.url}{inside}",
+            SourceKind.S3: f"s3://{self.bucket}{inside}",
+            SourceKind.GCS: f"gs://{self.bucket}{inside}",
+        }.get(SourceKind(self.kind), "")
+
 
 @dataclass(frozen=True)
 class ContainerSpec:

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import Any
 
 from accounts.models import Project, User
-from endpoints.spec import ContainerSpec, EnvironmentSpec, LlmSpec, ScalingSpec, SourceSpec, Spec
+from endpoints.spec import ContainerSpec, EnvironmentSpec, LlmSpec, Method, ScalingSpec, SourceSpec, Spec
+from endpoints.wizard.engines import usual_type
 from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.situation import Catalogue
 
@@ -118,6 +119,8 @@ def _answers(payload: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "scaling": _defaults(ScalingSpec),
         "environment": {"max_workers": EnvironmentSpec.max_workers, "log_level": EnvironmentSpec.log_level},
     }
+    if payload.get("method", Spec.method) != Method.CUSTOM:
+        answers["llm"]["data_type"] = usual_type(str(payload.get("framework", Spec.framework)))
     for name, step in STEP_OF.items():
         if name in payload and name not in SECTIONS:
             answers[step][name] = payload[name]

@@ -58,6 +58,12 @@ class MeasuredMemory(models.Model):
         return rows.filter(measured_at__gt=at - FRESH).values_list("overhead_bytes", flat=True).first()
 
     @classmethod
+    def by_device(cls, model: str, engine: str, data_type: str, *, at: datetime) -> dict[str, int]:
+        """The overhead by the name of the device, in one query for all that were measured."""
+        rows = cls.objects.filter(model=model, engine=engine, data_type=data_type, measured_at__gt=at - FRESH)
+        return dict(rows.values_list("device", "overhead_bytes"))
+
+    @classmethod
     def note(
         cls,
         model: str,

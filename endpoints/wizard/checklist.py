@@ -5,11 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from endpoints.memory import Verdict
-from endpoints.spec import SourceKind
+from endpoints.sources.note import WARN
+from endpoints.spec import Framework, SourceKind
 from endpoints.templatetags.formats import bytes_binary
+from endpoints.wizard.environment_form import standard_variables
 from endpoints.wizard.judge import Judged
 from endpoints.wizard.panel import Panel
 
+PINNED: dict[str, str] = {
+    SourceKind.REGISTRY: "version {source.version}",
+    SourceKind.HUGGING_FACE: "commit {revision}",
+    SourceKind.GIT: "commit {revision}",
+    SourceKind.S3: "what the bucket holds now ({revision})",
+    SourceKind.GCS: "what the bucket holds now ({revision})",
+}
+HEALTH = (
+    "GET /health on each instance, and where the model chats one real one-token call before it gets traffic. "
+    "It has 30–60 s for that."
+)
+HEALTH_CUSTOM = "GET on the image's health path; an instance gets traffic once that answers 200."
 WORDS = {"ok": "Checked", "warn": "Look at this", "bad": "To do"}
 
 
@@ -28,19 +42,16 @@ class Item:
 
 
 def checklist(judged: Judged, panel: Panel) -> list[Item]:
+    custom = judged.situation.engine == Framework.CUSTOM
     return [
         _named(judged),
+        *([_container(judged)] if custom and judged.method.is_valid() else []),
         _model(judged),
         _resources(judged, panel),
         _settings(judged),
         _scaling(judged),
         _environment(judged),
-        Item(
-            "Health checks",
-            "ok",
-            "GET /health on each instance, and one real one-token call before it gets traffic. "
-            "It has 30–60 s for that.",
-        ),
+        Item("Health checks", "ok", HEALTH_CUSTOM if custom else HEALTH),
         Item("Monitoring", "ok", "Requests, latency, errors, CPU, memory and logs are recorded from the start."),
     ]
 
@@ -62,6 +73,16 @@ def _named(judged: Judged) -> Item:
     return Item("Name and method", "ok", f"The name “{judged.basics.cleaned_data['name']}” is free.", "basics")
 
 
+def _container(judged: Judged) -> Item:
+    """What a custom container must do, as far as it can be told before it runs."""
+    asked = judged.method.cleaned_data
+    text = (
+        f"{asked.get('image')} must answer GET {asked.get('health_path')} on port {asked.get('port')} "
+        f"with 200 within {asked.get('startup_seconds')} s, without root rights. {judged.method.moving}"
+    ).strip()
+    return Item("Container", "warn" if judged.method.moving else "ok", text, "method")
+
+
 def _model(judged: Judged) -> Item:
     title = "Model configuration"
     if wrong := _first_error(judged, "source"):
@@ -69,10 +90,14 @@ def _model(judged: Judged) -> Item:
     look, source = judged.situation.look, judged.situation.source
     if look is None or source is None:
         return Item(title, "bad", "The source wasn't reached yet. Test the connection.", "source")
-    pinned = (
-        f"version {source.version}" if source.kind == SourceKind.REGISTRY else f"commit {look.found.revision[:12]}"
-    )
+    if source.kind == SourceKind.NONE:
+        return Item(title, "ok", "The image brings its own model: nothing is fetched.", "source")
+    pinned = PINNED[source.kind].format(source=source, revision=look.found.revision[:12])
     size = bytes_binary(look.size) if look.size else "size unknown"
+    if judged.situation.engine != Framework.LLAMA_CPP:
+        warned = [note.said for note in look.found.layout.notes if note.level == WARN] if look.found.layout else []
+        text = f"{len(look.found.files):,} files, {size}, pinned to {pinned}. {' '.join(warned[:1])}".strip()
+        return Item(title, "warn" if warned else "ok", text, "source")
     if look.facts is None:
         return Item(title, "warn", f"{look.file} ({size}), pinned to {pinned}; its header wasn't read.", "source")
     return Item(title, "ok", f"{look.file}, {look.facts.quantization}, {size}, pinned to {pinned}.", "source")
@@ -92,12 +117,17 @@ def _resources(judged: Judged, panel: Panel) -> Item:
 def _settings(judged: Judged) -> Item:
     if wrong := _first_error(judged, "llm"):
         return Item("LLM settings", "bad", wrong[1], "llm")
-    values = judged.llm.cleaned_data
-    text = (
-        f"{values['max_sequence_length']:,} tokens a sequence, {values['batch_size']} at a time; "
-        f"temperature {values['temperature']:g}, top-k {values['top_k']}, top-p {values['top_p']:g} by default."
-    )
-    return Item("LLM settings", "ok", text, "llm")
+    values, unused = judged.llm.cleaned_data, judged.llm.unused()
+    if judged.situation.engine == Framework.CUSTOM:
+        return Item("LLM settings", "ok", "Your image decides: the console sets nothing in it.", "llm")
+    told = [f"{values['batch_size']} at a time"]
+    if "max_sequence_length" not in unused:
+        told.insert(0, f"{values['max_sequence_length']:,} tokens a sequence")
+    if "temperature" not in unused:
+        told.append(
+            f"temperature {values['temperature']:g}, top-k {values['top_k']}, top-p {values['top_p']:g} by default"
+        )
+    return Item("LLM settings", "ok", f"{', '.join(told)}.", "llm")
 
 
 def _scaling(judged: Judged) -> Item:
@@ -123,7 +153,8 @@ def _environment(judged: Judged) -> Item:
         return Item(title, "bad", wrong[1], "environment")
     values = judged.environment.cleaned_data
     plain, secret = len(values["variables"]), len(values["secrets"])
-    text = f"MODEL_PATH is set by the platform; {plain} of your own, {secret} from secrets."
+    path = standard_variables(judged.situation)["MODEL_PATH"].hint.rpartition(". ")[2]
+    text = f"MODEL_PATH: {path} {plain} of your own, {secret} from secrets."
     if gone := [name for name, value in values["variables"] if not value]:
         return Item(title, "warn", f"{text} Without a value: {', '.join(gone)}.", "environment")
     return Item(title, "ok", text, "environment")

@@ -7,6 +7,7 @@ accepted yet: that is what its person sees again after a reload, an error or a n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from django.db import transaction
@@ -15,11 +16,11 @@ from django.utils import timezone
 from accounts.models import Project, User
 from endpoints.models import Draft, Endpoint
 from endpoints.models.endpoint import Refused
-from endpoints.spec import ContainerSpec, EnvironmentSpec, LlmSpec, Method, ScalingSpec, SourceKind, Spec
-from endpoints.wizard import machines
+from endpoints.spec import ContainerSpec, EnvironmentSpec, Framework, LlmSpec, ScalingSpec, SourceKind, Spec
+from endpoints.wizard import engines, machines
 from endpoints.wizard.forms import ScalingForm, name_problem
 from endpoints.wizard.judge import Judged, judge
-from endpoints.wizard.looks import Look
+from endpoints.wizard.looks import Look, misfit
 from endpoints.wizard.method_form import MethodForm
 from endpoints.wizard.situation import Catalogue, Situation
 from endpoints.wizard.source_form import SourceForm
@@ -27,6 +28,12 @@ from endpoints.wizard.steps import BY_SLUG, FORM_STEPS
 
 TYPED = "typed"
 Values = Mapping[str, Any]
+
+_METHOD = {one.name: one.default for one in fields(ContainerSpec)} | {
+    "method": str(Spec.method),
+    "framework": str(Spec.framework),
+    "framework_version": "",
+}
 
 
 def start(project: Project, user: User) -> Draft:
@@ -49,20 +56,19 @@ def free_name(wanted: str) -> str:
 def answers_of(draft: Draft, catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     """Every step's answers as its person sees them: typed over accepted over default."""
     typed = draft.answers.get(TYPED, {})
-    defaults = _defaults(catalogue)
     given = {step: draft.answers.get(step, {}) | typed.get(step, {}) for step in FORM_STEPS}
-    if given["method"].get("method") == Method.CUSTOM:
-        defaults["source"]["kind"] = SourceKind.NONE
+    engine = MethodForm(_METHOD | given["method"], situation=Situation(catalogue)).engine
+    defaults = _defaults(catalogue, engine)
     answers = {step: defaults[step] | given[step] for step in FORM_STEPS}
+    answers["llm"]["data_type"] = given["llm"].get("data_type") or engines.usual_type(engine)
     if "max_sequence_length" not in given["llm"]:
-        answers["llm"]["max_sequence_length"] = _length(answers, draft, catalogue)
+        answers["llm"]["max_sequence_length"] = _length(answers["source"], draft, catalogue, engine)
     return answers
 
 
-def _length(answers: dict[str, dict[str, Any]], draft: Draft, catalogue: Catalogue) -> int:
+def _length(source: Values, draft: Draft, catalogue: Catalogue, engine: str) -> int:
     """The usual length, or what the model was trained for where that is less."""
-    engine = MethodForm(answers["method"], situation=Situation(catalogue)).engine
-    form = SourceForm(answers["source"], situation=Situation(catalogue, engine=engine))
+    form = SourceForm(source, situation=Situation(catalogue, engine=engine))
     look = None
     if form.is_valid():
         look = form.situation.with_source(form.spec(), Look.from_dict(draft.found)).look
@@ -70,16 +76,15 @@ def _length(answers: dict[str, dict[str, Any]], draft: Draft, catalogue: Catalog
     return max(machines.SHORTEST, min(LlmSpec.max_sequence_length, trained or LlmSpec.max_sequence_length))
 
 
-def _defaults(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
-    model = next((one for one in catalogue.models.values() if one.versions.all()), None)
-    version = next(iter(model.versions.all()), None) if model else None
-    source: dict[str, Any] = {"kind": "registry", "revision": "main"}
-    if model and version:
-        source |= {"model": model.name, "version": version.number}
+def _defaults(catalogue: Catalogue, engine: str) -> dict[str, dict[str, Any]]:
+    newest = [version for model in catalogue.models.values() for version in list(model.versions.all())[:1]]
+    version = next((one for one in newest if not misfit(one, engine)), None)
+    source: dict[str, Any] = {"kind": SourceKind.NONE if engine == Framework.CUSTOM else SourceKind.REGISTRY}
+    if version:
+        source |= {"model": version.model.name, "version": version.number}
     return {
         "basics": {"region": next(iter(catalogue.regions), "")},
-        "method": _values(ContainerSpec)
-        | {"method": Spec.method, "framework": Spec.framework, "framework_version": ""},
+        "method": _METHOD,
         "source": source,
         "machine": {},
         "llm": _values(LlmSpec),
@@ -94,7 +99,7 @@ def _defaults(catalogue: Catalogue) -> dict[str, dict[str, Any]]:
     }
 
 
-def _values(kind: type[ContainerSpec | LlmSpec | ScalingSpec]) -> dict[str, Any]:
+def _values(kind: type[LlmSpec | ScalingSpec]) -> dict[str, Any]:
     found = {name: getattr(kind, name) for name in kind.__dataclass_fields__}
     return {name: str(value) if isinstance(value, str) else value for name, value in found.items()}
 

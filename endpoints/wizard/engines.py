@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from endpoints.sources.layout import MODEL_PY, ONNX, TRANSFORMERS, Layout
 from endpoints.spec import (
     MODEL_SERVERS,
     DataType,
     Framework,
+    LlmSpec,
     LoadFormat,
     Padding,
     Quantization,
@@ -32,6 +34,11 @@ VLLM_PADDING: Final = "vLLM batches sequences of different lengths as they are a
 NO_SHIFT: Final = "Only llama.cpp can go on by dropping the oldest tokens."
 NO_QUANTIZING: Final = "Only PyTorch and ONNX models are quantized when they are loaded."
 SERVER_INT8: Final = "To compute in int8 a model is quantized: choose a quantization instead."
+
+NO_STATIC: Final = "PyTorch can't trace a language model for static quantization. Choose dynamic quantization."
+OF_THE_FILE: Final = "A plain ONNX model keeps the types that its file has."
+NO_TOKENS: Final = "A plain ONNX model takes tensors, not tokens."
+NO_CHAT: Final = "The model's class has neither chat nor stream, so nobody asks it for text."
 
 NOT_INSIDE: Final = "A custom container sets this by itself: the console can't know what it runs."
 NOT_MEASURED: Final = "Only where PyTorch or ONNX quantizes the model."
@@ -61,20 +68,41 @@ _OURS: Final[Mapping[str, Reasons]] = {
 }
 
 
-def off(engine: str) -> Mapping[str, Reasons]:
-    """Field → value → why this engine can't do that, whatever the model."""
+_PLAIN_ONNX: Final[Mapping[str, Reasons]] = {
+    "load_format": {LoadFormat.FP32: OF_THE_FILE, LoadFormat.FP16: OF_THE_FILE},
+}
+_OF_CHAT: Final = ("temperature", "top_k", "top_p", "truncation")
+_OF_TOKENS: Final = ("max_sequence_length", "data_type", "tokenizer_type", "padding", *_OF_CHAT)
+
+
+def off(engine: str, layout: Layout | None) -> Mapping[str, Reasons]:
+    """Field → value → why this engine can't do that with a model of this kind."""
     if engine not in MODEL_SERVERS:
         return _OFF.get(engine, {})
-    if engine in QUANTIZING:
-        return _OURS
-    quantized = _all_but(Quantization.values, Quantization.NONE, NO_QUANTIZING)
-    return {**_OURS, "quantization": quantized, "load_format": {LoadFormat.INT8: NO_QUANTIZING}}
+    if engine not in QUANTIZING:
+        quantized = _all_but(Quantization.values, Quantization.NONE, NO_QUANTIZING)
+        return {**_OURS, "quantization": quantized, "load_format": {LoadFormat.INT8: NO_QUANTIZING}}
+    if layout and layout.kind == ONNX:
+        return {**_OURS, **_PLAIN_ONNX}
+    if layout and layout.kind == TRANSFORMERS:
+        return {**_OURS, "quantization": {Quantization.STATIC: NO_STATIC}}
+    return _OURS
 
 
-def unused(engine: str, quantization: str, names: list[str]) -> Reasons:
+def unused(engine: str, quantization: str, layout: Layout | None, names: list[str]) -> dict[str, str]:
     """Field → why it says nothing there at all."""
     if engine == Framework.CUSTOM:
         return dict.fromkeys(names, NOT_INSIDE)
-    if engine in QUANTIZING and quantization != Quantization.NONE:
-        return {}
-    return dict.fromkeys(("calibration_dataset", "accuracy_threshold"), NOT_MEASURED)
+    found: dict[str, str] = {}
+    if engine not in QUANTIZING or quantization in ("", Quantization.NONE):
+        found |= dict.fromkeys(("calibration_dataset", "accuracy_threshold"), NOT_MEASURED)
+    if layout and layout.kind == ONNX:
+        return found | dict.fromkeys(_OF_TOKENS, NO_TOKENS)
+    if layout and layout.kind == MODEL_PY and not {"chat", "stream"} & set(layout.methods):
+        return found | dict.fromkeys(_OF_CHAT, NO_CHAT)
+    return found
+
+
+def usual_type(engine: str) -> str:
+    """The data type that nobody has to choose: what computes well on the machines it most often runs on."""
+    return DataType.FLOAT32 if engine in MODEL_SERVERS else LlmSpec.data_type

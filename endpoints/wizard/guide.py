@@ -178,7 +178,7 @@ BILLING: Final = (
 
 _SAMPLED: Final = "Temperature, top-k and top-p hold for calls that don't set them."
 _OURS: Final = {
-    "sampling_note": f"{_SAMPLED} They say something only where the model chats.",
+    "sampling_note": _SAMPLED,
     "format_note": "The type of the weights in memory. Auto keeps the one that they are stored in.",
     "type_note": "What the model computes in; a model.py of your own is handed it.",
 }

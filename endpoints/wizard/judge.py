@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from endpoints.spec import SourceKind, SourceSpec, Spec
+from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec
 from endpoints.wizard import machines
 from endpoints.wizard.environment_form import EnvironmentForm
 from endpoints.wizard.forms import BasicsForm, MachineForm, ScalingForm, StepForm
@@ -89,7 +89,8 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
     """`look`: what an earlier check saw, used if it was of this source. `reach`: check it now otherwise."""
     llm = dict(answers.get("llm", {}))
     length, batch, data_type = numbers(llm)
-    situation = Situation(catalogue, data_type=data_type)
+    quantization = str(llm.get("quantization") or LlmSpec.quantization)
+    situation = Situation(catalogue, data_type=data_type, quantization=quantization)
     basics = BasicsForm(answers.get("basics", {}), situation=situation)
     region = catalogue.regions.get(basics.cleaned_data.get("region", "")) if basics.errors is not None else None
     situation = replace(situation, region=region)

@@ -9,6 +9,7 @@ from django import forms
 from endpoints.gguf import GGUFFacts
 from endpoints.memory import Estimate, format_problem, precision_problem
 from endpoints.memory.fit import capability_of
+from endpoints.sources.layout import Layout
 from endpoints.spec import (
     DataType,
     Framework,
@@ -67,10 +68,20 @@ class LlmForm(StepForm):
     top_p = decimal("top_p", "Top-p", "0.05", "Only the likeliest tokens with this share together.")
 
     def prepare(self) -> None:
-        off = engines.off(self.situation.engine)
+        off = engines.off(self.situation.engine, self.layout)
         for name, values in CHOICES.items():
             reasons = {value: off.get(name, {}).get(value) or self._no(name, value) for value in values}
             self.one_of(name).refuse({value: why for value, why in reasons.items() if why})
+
+    @property
+    def layout(self) -> Layout | None:
+        return self.situation.look.found.layout if self.situation.look else None
+
+    @property
+    def trained(self) -> int | None:
+        """The longest text that the model was trained for, in tokens."""
+        shape = self.situation.look.shape if self.situation.look else None
+        return shape.trained_context if shape else None
 
     @property
     def gguf(self) -> GGUFFacts | None:
@@ -84,8 +95,12 @@ class LlmForm(StepForm):
             return (precision_problem(gpu, value) if gpu else "") or by_file
         if name == "load_format" and self.gguf:
             return format_problem(self.gguf, value, DataType.FLOAT16).get(name, "")
-        if name == "quantization" and self.situation.engine == Framework.VLLM:
+        if name != "quantization":
+            return ""
+        if self.situation.engine == Framework.VLLM:
             return self._no_vllm_quantization(value, gpu)
+        if gpu and self.situation.engine == Framework.PYTORCH and value == Quantization.DYNAMIC:
+            return "PyTorch's dynamic quantization works on CPUs only. Choose a machine without a GPU."
         return ""
 
     def _no_vllm_quantization(self, value: str, gpu: str) -> str:
@@ -103,7 +118,7 @@ class LlmForm(StepForm):
 
     def unused(self) -> dict[str, str]:
         quantization = str(self.cleaned_data.get("quantization") or "")
-        return dict(engines.unused(self.situation.engine, quantization, list(self.fields)))
+        return engines.unused(self.situation.engine, quantization, self.layout, list(self.fields))
 
     def clean(self) -> dict[str, Any]:
         self.forget(*self.unused())
@@ -132,7 +147,9 @@ class LlmForm(StepForm):
                 "calibration_dataset", "Static quantization needs examples: name a file of the model's."
             )
         there = [file.path for file in self.situation.look.found.files] if self.situation.look else []
-        if given and there and given not in there:
+        if given and not given.endswith((".npz", ".jsonl")):
+            self.add_error("calibration_dataset", f"It must be an .npz or a .jsonl file; “{given}” is neither.")
+        elif given and there and given not in there:
             self.add_error("calibration_dataset", f"The model's files have no “{given}”.")
 
     def _clean_length(self) -> None:
@@ -145,6 +162,9 @@ class LlmForm(StepForm):
             if "max_sequence_length" in too_long:
                 self.add_error("max_sequence_length", too_long["max_sequence_length"])
                 return
+        elif self.trained and length > self.trained:
+            self.add_error("max_sequence_length", f"The model was trained for {self.trained:,} tokens at most.")
+            return
         if machine and (problem := machines.length_problem(self.need(), machine, length, batch)):
             self.add_error("max_sequence_length", problem)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from accounts.models import Project
@@ -12,6 +12,7 @@ from endpoints.memory import ModelShape, shape_from_config, shape_from_gguf
 from endpoints.models import ModelVersion
 from endpoints.origin import source_of
 from endpoints.sources import Choice, Found, SourceFile
+from endpoints.sources.layout import GGUF, NEEDS, SUITS, kinds_of
 from endpoints.spec import Framework, SourceKind, SourceSpec
 from endpoints.wizard.source_kinds import KINDS
 
@@ -36,7 +37,9 @@ class Look:
         if self.found.facts:
             return shape_from_gguf(self.found.facts)
         weights = self.found.weights
-        return shape_from_config(weights.config, weights.bytes) if weights and weights.bytes else None
+        if weights is None or not weights.bytes or not weights.config:
+            return None
+        return replace(shape_from_config(weights.config, weights.bytes), parameter_count=weights.parameters)
 
     @property
     def file(self) -> str:
@@ -78,16 +81,23 @@ def look_at_nothing(source: SourceSpec, engine: str) -> Look:
     return Look(key_of(source, engine), NOTHING)
 
 
-def look_at_version(source: SourceSpec, engine: str, version: ModelVersion) -> Look:
-    """What the registry says of a version: no file is opened, no network used."""
+def look_at_version(source: SourceSpec, engine: str, version: ModelVersion) -> Look | None:
+    """What the registry says of a version: no file is opened, no network used. None for an engine that wants the
+    whole folder judged."""
+    if engine != Framework.LLAMA_CPP or version.kind != GGUF:
+        return None
     files = tuple(SourceFile(file["path"], int(file["size"]), file.get("sha256")) for file in version.files)
-    main = version.path.rpartition("/")[2]
     facts = GGUFFacts.from_dict(version.facts) if version.facts else None
-    if engine != Framework.LLAMA_CPP:
-        return Look(key_of(source, engine), Found(str(version.number), files, (), "", None, version.model.license))
-    choice = Choice(main, (main,), version.size_bytes)
-    found = Found(str(version.number), files, (choice,), main, facts, version.model.license)
+    choice = Choice(version.main, (version.main,), version.size_bytes)
+    found = Found(str(version.number), files, (choice,), version.main, facts, version.model.license)
     return Look(key_of(source, engine), found)
+
+
+def misfit(version: ModelVersion, engine: str) -> str:
+    """Why this engine can't load this version, by the names of its files; empty if it can, or may."""
+    files = [SourceFile(file["path"], int(file["size"])) for file in version.files]
+    suits = SUITS.get(engine)
+    return "" if suits is None or set(suits) & set(kinds_of(files)) else NEEDS[engine]
 
 
 def reach(source: SourceSpec, project: Project, engine: str) -> Look:

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from endpoints.memory import Estimate, Quick, Verdict, quick_estimate
 from endpoints.models import InstanceType
-from endpoints.spec import DataType
+from endpoints.spec import DataType, Framework, SourceKind
 from endpoints.templatetags.formats import bytes_binary
 from endpoints.wizard.judge import Judged
 from endpoints.wizard.llm_form import numbers
+from endpoints.wizard.situation import Situation
 
 TONES: Final = {
     Verdict.FITS: "ok",
@@ -54,7 +55,7 @@ def panel_of(judged: Judged, answers: dict[str, dict[str, Any]]) -> Panel:
         per_request=scaling.get("billing_model") == "per_request",
         need=need,
         parts=_parts(need),
-        verdict=_verdict(need, machine),
+        verdict=_verdict(need, situation),
         tone=TONES[need.verdict] if need else "idle",
         hints=_hints(need),
         quick=_quick(judged, length, batch, data_type),
@@ -73,11 +74,11 @@ def _parts(need: Estimate | None) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _verdict(need: Estimate | None, machine: InstanceType | None) -> str:
-    if machine is None:
+def _verdict(need: Estimate | None, situation: Situation) -> str:
+    if situation.machine is None:
         return "Choose a machine to see whether the model fits."
     if need is None:
-        return "Unknown: the model's file wasn't read yet. Test the connection."
+        return _unknown(situation)
     if need.need_bytes is None:
         return f"Unknown. {' '.join(need.notes)}"
     there = bytes_binary(need.available_bytes)
@@ -85,6 +86,16 @@ def _verdict(need: Estimate | None, machine: InstanceType | None) -> str:
         return f"Does not fit: needs {bytes_binary(need.need_bytes)}, has {there}."
     free = f"{bytes_binary(need.available_bytes - need.need_bytes)} of {there} stay free"
     return f"Fits: {free}." if need.verdict == Verdict.FITS else f"Tight: only {free}."
+
+
+def _unknown(situation: Situation) -> str:
+    """Why nothing can be said of the need: never a number that nobody knows."""
+    if situation.engine == Framework.CUSTOM:
+        return "Unknown: only you know what your image needs. Choose a machine with room for it."
+    if situation.look is None:
+        return "Unknown: the model's files weren't read yet. Test the connection."
+    files = f" Its files are {bytes_binary(situation.look.size)}." if situation.look.size else ""
+    return f"Unknown: only GGUF and safetensors with their config.json say what a model needs.{files}"
 
 
 def _hints(need: Estimate | None) -> tuple[str, ...]:
@@ -100,20 +111,23 @@ def _hints(need: Estimate | None) -> tuple[str, ...]:
 
 def _quick(judged: Judged, length: int, batch: int, data_type: str) -> Quick | None:
     look = judged.situation.look
-    facts = look.facts if look else None
-    if facts is None or not facts.parameter_count or not facts.embedding_length:
+    shape = look.shape if look else None
+    if shape is None or not shape.parameter_count or not shape.hidden:
         return None
     factor = MULTIPLIERS[DataType(data_type)]
-    return quick_estimate(facts.parameter_count / 1e9, factor, batch, length, facts.embedding_length)
+    return quick_estimate(shape.parameter_count / 1e9, factor, batch, length, shape.hidden)
 
 
 def _chosen(judged: Judged) -> list[tuple[str, str]]:
     situation, basics = judged.situation, judged.basics.cleaned_data
     rows = [("Name", str(basics.get("name", ""))), ("Region", str(situation.region or ""))]
-    if situation.source:
-        source = situation.source
-        name = f"{source.model} v{source.version}" if source.model else source.model_id
-        rows.append(("Model", name))
+    if situation.engine == Framework.CUSTOM:
+        rows.append(("Image", str(judged.method.cleaned_data.get("image") or "")))
+    else:
+        version = str(judged.method.cleaned_data.get("framework_version") or "")
+        rows.append(("Framework", f"{Framework(situation.engine).label} {version}".strip()))
+    if situation.source and situation.source.kind != SourceKind.NONE:
+        rows.append(("Model", situation.source.named))
     if situation.look and situation.look.facts:
         rows.append(("Format", f"GGUF {situation.look.facts.quantization}".strip()))
     if situation.machine:

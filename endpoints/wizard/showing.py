@@ -18,6 +18,7 @@ from endpoints.wizard.environment_form import standard_variables, without_secret
 from endpoints.wizard.forms import StepForm
 from endpoints.wizard.judge import Judged
 from endpoints.wizard.llm_form import numbers
+from endpoints.wizard.looks import misfit
 from endpoints.wizard.posts import KEPT
 from endpoints.wizard.report import report_of
 from endpoints.wizard.source_form import SourceForm
@@ -97,6 +98,7 @@ def _models(judged: Judged, values: Context) -> list[Context]:
             "facts": _model_facts(version.facts, version.size_bytes, model.license),
             "checked": picked == f"{model.name}@{version.number}",
             "text": model.description,
+            "reason": misfit(version, judged.situation.engine),
         }
         for model in judged.situation.catalogue.models.values()
         for version in model.versions.all()
@@ -146,6 +148,7 @@ def _llm(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Cont
     }
     return {
         "custom": engine == Framework.CUSTOM,
+        "unused": form.unused(),
         "quantizing": engine in QUANTIZING,
         "settings": [str(field.label) for field in form.fields.values()],
         "load_formats": _cards(guide.LOAD_FORMATS, "load_format", answers, form),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from django.utils import timezone
+
 from accounts.models import Project
-from endpoints.memory import KV_TYPE_FOR, Device, Estimate, estimate
+from endpoints.fitting import need_of
+from endpoints.memory import Estimate
 from endpoints.models import InstanceType, ModelVersion, Region, RegisteredModel, Secret
+from endpoints.models.measured import MeasuredMemory, device_name, model_digest
 from endpoints.spec import Framework, LlmSpec, SourceKind, SourceSpec
 from endpoints.wizard.looks import Look, look_at_nothing, look_at_version
-
-GPU_UTILIZATION = 0.9
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,20 @@ class Catalogue:
     def secrets(self) -> list[str]:
         return list(Secret.objects.filter(project=self.project).values_list("name", flat=True))
 
+    def overhead(
+        self, source: SourceSpec, look: Look, engine: str, data_type: str, machine: InstanceType
+    ) -> int | None:
+        """What instances of this model were seen to use beyond weights and cache; None where none was."""
+        model = model_digest(source, look.found.revision, look.file, self.project)
+        key = model, engine, data_type
+        if key not in self._measured:
+            self._measured[key] = MeasuredMemory.by_device(*key, at=timezone.now())
+        return self._measured[key].get(device_name(machine))
+
+    @cached_property
+    def _measured(self) -> dict[tuple[str, str, str], dict[str, int]]:
+        return {}
+
     def version(self, name: str, number: int) -> ModelVersion | None:
         model = self.models.get(name)
         found = model.versions.all() if model else ()
@@ -56,6 +72,7 @@ class Situation:
     look: Look | None = None
     machine: InstanceType | None = None
     data_type: str = LlmSpec.data_type
+    quantization: str = LlmSpec.quantization
 
     @property
     def project(self) -> Project:
@@ -64,23 +81,22 @@ class Situation:
     def with_source(self, source: SourceSpec, stored: Look | None) -> Situation:
         """Take what the registry knows of it, or what was stored if it was of this very source."""
         look = stored if stored is not None and stored.of(source, self.engine) else None
-        if source.kind == SourceKind.REGISTRY:
-            version = self.catalogue.version(source.model, source.version)
-            look = look_at_version(source, self.engine, version) if version else None
+        version = self.catalogue.version(source.model, source.version)
+        if source.kind == SourceKind.REGISTRY and version:
+            look = look_at_version(source, self.engine, version) or look
         elif source.kind == SourceKind.NONE:
             look = look_at_nothing(source, self.engine)
         return replace(self, source=source, look=look)
 
     def estimate(self, machine: InstanceType, *, length: int, concurrency: int, data_type: str) -> Estimate | None:
-        """The memory that one instance needs there; None while the model isn't known."""
-        shape = self.look.shape if self.look else None
-        if shape is None:
+        """The memory that one instance needs there; None while the model isn't known, or says nothing of it."""
+        if self.look is None or self.source is None:
             return None
-        kv_type = KV_TYPE_FOR.get(data_type, "f16")
-        return estimate(shape, length=length, concurrency=concurrency, kv_type=kv_type, device=device_of(machine))
-
-
-def device_of(machine: InstanceType) -> Device:
-    if machine.has_gpu:
-        return Device("gpu", machine.gpu_memory_bytes, utilization=GPU_UTILIZATION)
-    return Device("cpu", machine.memory_bytes)
+        llm = LlmSpec(
+            max_sequence_length=length,
+            batch_size=concurrency,
+            data_type=data_type,
+            quantization=self.quantization,
+        )
+        overhead = self.catalogue.overhead(self.source, self.look, self.engine, data_type, machine)
+        return need_of(self.engine, llm, self.look.found, machine, overhead=overhead)

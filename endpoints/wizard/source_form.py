@@ -14,7 +14,7 @@ from endpoints.sources import SourceProblem
 from endpoints.spec import Framework, SourceKind, SourceSpec
 from endpoints.wizard.fields import PLAIN, OneOf
 from endpoints.wizard.forms import StepForm
-from endpoints.wizard.looks import Look, reach
+from endpoints.wizard.looks import Look, misfit, reach
 from endpoints.wizard.source_kinds import KINDS
 
 MODEL_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$", re.ASCII)
@@ -112,7 +112,10 @@ class SourceForm(StepForm):
             there = f"There is: {', '.join(sorted(models))}." if models else "The registry is empty: register one."
             missing = f"There is no model “{name}” in the registry." if name else "Choose a model."
             self.add_error("model", f"{missing} {there}")
-        elif self.situation.catalogue.version(name, number) is None:
+        elif version := self.situation.catalogue.version(name, number):
+            if why := misfit(version, self.situation.engine):
+                self.add_error("version", why)
+        else:
             numbers = ", ".join(str(version.number) for version in models[name].versions.all())
             self.add_error("version", f"“{name}” has no version {number}. There is: {numbers or 'none'}.")
 

@@ -79,12 +79,15 @@ class SourceProblem(Exception):
     """Why a model can't be had: `str()` says what is wrong and what to do.
 
     `code` is stable for programs; `field` is the setting to change ("" when it is none of them);
-    `passing` says that the same attempt may work later.
+    `passing` says that the same attempt may work later; `offer` is a value that would mend the field, once a
+    person has checked it.
     """
 
-    def __init__(self, code: str, message: str, field: str = "", *, passing: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, field: str = "", *, passing: bool = False, offer: str = ""
+    ) -> None:
         super().__init__(message)
-        self.code, self.message, self.field, self.passing = code, message, field, passing
+        self.code, self.message, self.field, self.passing, self.offer = code, message, field, passing, offer
 
 
 class Source(Protocol):

@@ -80,8 +80,10 @@ def _source(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> C
 
 def _seen(form: StepForm) -> Context:
     """What the last check saw, also where it was no good, or what it could be told to make it good."""
-    found: Context = {"look": form.seen, "report": report_of(form.seen)} if isinstance(form, SourceForm) else {}
-    return found
+    if not isinstance(form, SourceForm):
+        return {}
+    offered = form.problem.offer if form.problem else ""
+    return {"look": form.seen, "report": report_of(form.seen), "offered": offered}
 
 
 def _other(kind: str, form: StepForm, typed: Context) -> SourceForm:

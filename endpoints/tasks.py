@@ -59,8 +59,9 @@ def measure_capacity() -> None:
     close_old_connections()
     for region in Region.objects.filter(enabled=True):
         try:
-            capacity = asdict(runtime_of(region).capacity())
+            found = runtime_of(region).capacity()
         except Unavailable as problem:
             log.warning("Region %s can't be asked: %s", region.slug, problem)
             continue
+        capacity = asdict(found) if found.known else {"reason": found.reason}
         Region.objects.filter(pk=region.pk).update(capacity=capacity, capacity_at=timezone.now())

@@ -34,6 +34,7 @@ def workload_of(
         cpu_millis=kind.vcpus * 1000,
         memory_bytes=kind.memory_bytes,
         gpus=kind.gpu_count,
+        machine=kind.slug,
         env=_environment(endpoint.region, revision),
         secrets=_revealed(endpoint, spec.environment.secrets) if replicas else {},
     )
@@ -96,7 +97,6 @@ def _options(llm: LlmSpec) -> dict[str, str | int | float]:
         "calibration_dataset": llm.calibration_dataset,
         "accuracy_threshold": llm.accuracy_threshold,
         "tokenizer_type": str(llm.tokenizer_type),
-        "truncation": str(llm.truncation),
         "padding": str(llm.padding),
     }
 

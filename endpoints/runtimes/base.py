@@ -86,6 +86,7 @@ class Workload:
     `replicas` counts instances of this revision only; other revisions of the owner are left alone, except for
     those named in `retire`. With `replicas=0` the command may be None. `cpu_millis` is in thousandths of a
     core. `secrets` reach the process as environment variables and nothing else: no argv, no file, no log.
+    `machine` is the slug of the instance type, by which a cluster knows where such instances may run.
     """
 
     owner: str
@@ -98,6 +99,7 @@ class Workload:
     gpus: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,10 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit."""
+    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit.
+
+    Where nobody may count (`known` is False) the numbers are larger than anything that can be asked for.
+    """
 
     cpu_millis: int
     cpu_millis_free: int
@@ -158,6 +163,7 @@ class Capacity:
     gpus: int
     gpus_free: int
     reason: str
+    known: bool = True
 
 
 class Runtime(Protocol):

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from django.conf import settings
-from django.db.models import F
 
 from accounts.models import Project
 from endpoints.models import ModelVersion, RegisteredModel, Secret, Undecryptable
@@ -29,8 +28,7 @@ def source_of(wanted: SourceSpec, project: Project) -> Source:
 
 def version_of(wanted: SourceSpec, project: Project) -> ModelVersion:
     """The version in the project's own registry, else in the one that all share."""
-    models = RegisteredModel.objects.usable_in(project).filter(name=wanted.model)
-    model = models.order_by(F("project").asc(nulls_last=True)).first()
+    model = RegisteredModel.objects.named(wanted.model, project)
     if model is None:
         raise SourceProblem("no_such_model", f"The registry has no model “{wanted.model}”.", "model")
     version = model.versions.filter(number=wanted.version).first()

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from endpoints import acts, admission_views, model_views, playground, scaling_views, secret_views, views
+from endpoints import acts, admission_views, playground, scaling_views, secret_views, views
 
 app_name = "endpoints"
 urlpatterns = [
@@ -14,9 +14,7 @@ urlpatterns = [
         path(f"projects/<slug:project>/endpoints/<slug:name>/{verb}/", views.act, {"verb": verb}, name=verb)
         for verb in acts.VERBS
     ),
-    path("projects/<slug:project>/models/", model_views.models, name="models"),
-    path("projects/<slug:project>/models/<slug:name>/", model_views.model, name="model"),
-    path("projects/<slug:project>/models/<slug:name>/deploy/", model_views.deploy, name="deploy_model"),
+    path("projects/<slug:project>/models/", include("endpoints.model_urls")),
     path("projects/<slug:project>/secrets/", secret_views.secrets, name="secrets"),
     path("projects/<slug:project>/secrets/<slug:name>/replace/", secret_views.replace, name="replace_secret"),
     path("projects/<slug:project>/secrets/<slug:name>/delete/", secret_views.delete, name="delete_secret"),

@@ -28,7 +28,7 @@ from django.utils.http import urlsafe_base64_encode
 from accounts import links
 from accounts.models import Invitation, ServiceAccount, User
 from accounts.roles import RIGHTS, Right, Role
-from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret
+from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret, VersionDraft
 from gateway.jobs.models import AsyncRequest
 from monitoring.live import sockets
 from tests import make
@@ -124,7 +124,18 @@ DOORS: dict[str, Door] = {
     "endpoints:cancel": members(OPERATE, "post"),
     "endpoints:models": members(VIEW),
     "endpoints:model": members(VIEW),
+    "endpoints:new_model": members(OPERATE),
     "endpoints:deploy_model": members(OPERATE, "post"),
+    "endpoints:delete_model": members(OPERATE, "post"),
+    "endpoints:version": members(VIEW),
+    "endpoints:delete_version": members(OPERATE, "post"),
+    "endpoints:begin_version": members(OPERATE, "post"),
+    "endpoints:version_draft": members(OPERATE),
+    "endpoints:publish_version": members(OPERATE, "post"),
+    "endpoints:discard_version_draft": members(OPERATE, "post"),
+    "endpoints:remove_file": members(OPERATE, "post"),
+    "endpoints:uploads": members(OPERATE, "post"),
+    "endpoints:upload": members(OPERATE, "patch"),
     "endpoints:secrets": members(VIEW),
     "endpoints:replace_secret": members(OPERATE, "post"),
     "endpoints:delete_secret": members(OPERATE, "post"),
@@ -147,6 +158,9 @@ DOORS: dict[str, Door] = {
     "jobs:secret": members(VIEW),
     "jobs:rotate_secret": members(OPERATE, "post"),
 }
+REGISTRY = ["model", "deploy_model", "delete_model", "version", "delete_version", "begin_version", "version_draft"]
+REGISTRY += ["publish_version", "discard_version_draft", "remove_file", "uploads", "upload"]
+REGISTRY = [f"endpoints:{name}" for name in REGISTRY]  # whose name is a model's
 # route of the REST API → (method, path beneath /api/v1); all take a key that manages, of the endpoint's project
 ROUTES = {
     "create_endpoint": ("post", "/endpoints"),
@@ -163,6 +177,21 @@ ROUTES = {
     "start_endpoint": ("post", "/endpoints/demo/start"),
     "restart_endpoint": ("post", "/endpoints/demo/restart"),
     "list_events": ("get", "/endpoints/demo/events"),
+    "list_models": ("get", "/models"),
+    "create_model": ("post", "/models"),
+    "get_model": ("get", "/models/tiny"),
+    "update_model": ("patch", "/models/tiny"),
+    "delete_model": ("delete", "/models/tiny"),
+    "get_version": ("get", "/models/tiny/versions/1"),
+    "delete_version": ("delete", "/models/tiny/versions/1"),
+    "create_draft": ("post", "/models/tiny/drafts"),
+    "get_draft": ("get", "/models/tiny/drafts/{making}"),
+    "discard_draft": ("delete", "/models/tiny/drafts/{making}"),
+    "publish_draft": ("post", "/models/tiny/drafts/{making}/publish"),
+    "create_upload": ("post", "/models/tiny/drafts/{making}/uploads"),
+    "upload_offset": ("head", "/models/tiny/drafts/{making}/uploads/{upload}"),
+    "upload_piece": ("patch", "/models/tiny/drafts/{making}/uploads/{upload}"),
+    "remove_upload": ("delete", "/models/tiny/drafts/{making}/uploads/{upload}"),
     "read_logs": ("get", "/endpoints/demo/logs"),
     "list_requests": ("get", "/endpoints/demo/requests"),
     "read_request": ("get", "/endpoints/demo/requests/r-1"),
@@ -185,8 +214,16 @@ ROUTES = {
     "get_webhook_secret": ("get", "/webhook-secret"),
     "rotate_webhook_secret": ("post", "/webhook-secret/rotate"),
 }
+TUS_BESIDE = {"api:tus_otherwise", "api:tus_abilities"}  # of the same uploads, by the same keys: see test_tus
 CALLERS = {"issue_token": ("post", "/tokens")}  # these take a key that calls, and act for that key
-COLLECTIONS = ("/endpoints", "/service-accounts", "/async-requests", "/webhook-secret", "/webhook-secret/rotate")
+COLLECTIONS = (
+    "/endpoints",
+    "/models",
+    "/service-accounts",
+    "/async-requests",
+    "/webhook-secret",
+    "/webhook-secret/rotate",
+)
 # of which every project has its own
 OPEN_API_PAGES = {"api:api-root", "api:openapi-json", "api:openapi-view"}
 SOCKETS = {"ws/projects/<slug:project>/": "ws/projects/alpha/"}
@@ -211,12 +248,15 @@ def world(settings: Any, db: None) -> World:
     endpoint = make.endpoint(alpha, name="demo", ready=1)
     model = RegisteredModel.objects.create(project=alpha, name="tiny")
     ModelVersion.objects.create(model=model, number=1, path="t", files=[], size_bytes=1)
+    making = VersionDraft.begin(model, by=owner)
+    upload = making.expect("weights/a.bin", 2, by=owner)
     Secret.store(alpha, "token", "value", by=owner)
     key, _ = make.key(alpha, "manage")
     account, credential, _ = ServiceAccount.open(alpha, name="shop", by=owner)
     draft = Draft.objects.create(project=alpha, user=people["developer"], answers={"basics": {"name": "mine"}})
     invitation = Invitation.send(alpha, people["charlie"].email, Role.VIEWER, by=owner)
     values = {"project": "alpha", "name": "demo", "draft": draft.pk, "step": "basics", "chart": "latency"}
+    values |= {"number": 1, "making": making.pk, "upload": upload.pk}
     values |= {"account": account, "credential": credential.pk}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
     values["record"] = measured.request(endpoint).pk
@@ -258,9 +298,14 @@ def address(name: str, arguments: set[str], world: World) -> str:
             "token": default_token_generator.make_token(world.values["user"]),
         },
     }
-    own = {"endpoints:model": "tiny", "endpoints:deploy_model": "tiny"}
+    own = dict.fromkeys(REGISTRY, "tiny")
     own |= {"endpoints:replace_secret": "token", "endpoints:delete_secret": "token"}
-    values = world.values | special.get(name, {}) | ({"name": own[name]} if name in own else {})
+    values = (
+        world.values
+        | {"pk": world.values["making"]}
+        | special.get(name, {})
+        | ({"name": own[name]} if name in own else {})
+    )
     return reverse(name, kwargs={argument: values[argument] for argument in arguments})
 
 
@@ -319,13 +364,13 @@ def test_every_route_of_the_rest_api_stands_in_the_table() -> None:
     walked = {operation.rpartition("_api_")[2] for operation in operations}
     assert walked == ROUTES.keys() | CALLERS.keys()
     pages = {name for name, _ in addresses() if name.startswith("api:")} - OPEN_API_PAGES
-    assert pages == {f"api:{name}" for name in ROUTES | CALLERS} | {"api:elsewhere"}
+    assert pages == {f"api:{name}" for name in ROUTES | CALLERS} | {"api:elsewhere", *TUS_BESIDE}
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_each_route_takes_a_key_that_manages_this_project(route: str, world: World) -> None:
     method, path = ROUTES[route]
-    path = path.format(credential=world.values["credential"])
+    path = path.format_map(world.values)
     alpha, beta = (world.people[who].memberships.get().project for who in ("owner", "charlie"))
     secrets = {"inference": make.key(alpha, "inference")[1], "manage": make.key(alpha, "manage")[1]}
     secrets |= {"other project": make.key(beta, "manage")[1], "unknown": "tir_00000000_nothing"}
@@ -342,7 +387,7 @@ def test_each_route_takes_a_key_that_manages_this_project(route: str, world: Wor
         assert seen.pop("other project") in (200, 201, 422)
     else:
         assert seen.pop("other project") == 404
-    assert seen.pop("manage") in (200, 201, 202, 204, 422)
+    assert seen.pop("manage") in (200, 201, 202, 204, 409, 422)
     assert seen == {"none": 401, "session": 401, "unknown": 401, "expired": 401, "revoked": 401, "inference": 403}
 
 
@@ -363,10 +408,16 @@ def _call(method: str, path: str, secret: str | None, *, user: User | None = Non
         client.force_login(user)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
     body = {"instances": 1} if path.endswith("/scale") else {}
-    answer = client.generic(
-        method.upper(), f"/api/v1{path}", json.dumps(body), "application/json", headers=headers
-    )
-    if answer.status_code >= 400:
+    kind = "application/offset+octet-stream" if "/uploads" in path else "application/json"
+    if "/uploads" in path:  # two bytes of a new file, or of the one that is awaited
+        headers |= {
+            "Tus-Resumable": "1.0.0",
+            "Upload-Length": "2",
+            "Upload-Metadata": "path Yg==",
+            "Upload-Offset": "0",
+        }
+    answer = client.generic(method.upper(), f"/api/v1{path}", json.dumps(body), kind, headers=headers)
+    if answer.status_code >= 400 and method != "head":
         assert set(answer.json()["error"]) == {"code", "message", "fields"}
     return int(answer.status_code)
 

@@ -24,6 +24,10 @@ CONSOLE_URL = env.text("CONSOLE_URL", "http://127.0.0.1:8000").rstrip("/")
 GATEWAY_URL = env.text("GATEWAY_URL", "http://127.0.0.1:8080").rstrip("/")
 GATEWAY_DOMAIN = env.text("GATEWAY_DOMAIN", "localhost")
 HF_ENDPOINT = env.text("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+# The largest file that may be uploaded into the registry, and how much of the disk fetched models may take before
+# those unused longest go; 0 leaves both to the disk.
+UPLOAD_MAX_BYTES = env.integer("UPLOAD_MAX_BYTES", 0)
+STORE_MAX_BYTES = env.integer("STORE_MAX_BYTES", 0)
 CPU_OVERCOMMIT = env.number("CPU_OVERCOMMIT", 1.0)
 # Months of bills begin and end at this zone's midnight.
 BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")

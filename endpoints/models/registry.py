@@ -40,6 +40,10 @@ class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
     def visible_to(self, user: Any) -> RegisteredModelQuerySet:
         return self.filter(Q(project=None) | Q(project__in=Project.objects.where(user, Right.VIEW)))
 
+    def named(self, name: str, project: Project) -> RegisteredModel | None:
+        """The project's own before the shared one of the same name, as a deployment finds it."""
+        return self.usable_in(project).filter(name=name).order_by(F("project").asc(nulls_last=True)).first()
+
     def matching(self, text: str) -> RegisteredModelQuerySet:
         """Those with the text in what people call them."""
         return self.filter(Q(name__icontains=text) | Q(title__icontains=text) | Q(description__icontains=text))
@@ -210,6 +214,13 @@ class ModelVersion(models.Model):
         _refuse_in_use(str(self), self.used_by())
         self.model.record("model.version_deleted", f"Deleted {self}.", by=by, severity=Severity.WARN)
         self.delete()
+
+
+def visible_version(project: Project, name: str, number: int | None) -> ModelVersion | None:
+    """A version that the project may use, by its model's name; the newest without a number."""
+    model = RegisteredModel.objects.named(name, project)
+    versions = model.versions.select_related("model", "parent__model") if model else ModelVersion.objects.none()
+    return (versions.filter(number=number) if number else versions.order_by("-number")).first()
 
 
 def using(model: RegisteredModel, number: int | None = None, *, within: Project | None = None) -> list[Revision]:

@@ -9,7 +9,7 @@ import { localise } from "./time.js";
 import "./toast.js";
 import "./zone.js";
 
-const PARTS = { "[data-log]": "./log.js", "[data-chart]": "./chart.js", "[data-tryit]": "./tryit.js" };
+const PARTS = { "[data-log]": "./log.js", "[data-chart]": "./chart.js", "[data-tryit]": "./tryit.js", "[data-upload]": "./upload.js" };
 
 async function prepare(root) {
   localise(root);

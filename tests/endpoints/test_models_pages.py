@@ -56,12 +56,13 @@ def test_an_empty_registry_says_what_it_is_for() -> None:
 def test_a_version_shows_its_files_with_digests_and_its_header() -> None:
     model(make.project())
     client = as_(make.user("alice"))
-    newest = client.get("/projects/alpha/models/tiny/").content.decode()
+    assert "/projects/alpha/models/tiny/versions/2/" in client.get("/projects/alpha/models/tiny/").content.decode()
+    newest = client.get("/projects/alpha/models/tiny/versions/2/").content.decode()
     assert "tiny-2.gguf" in newest
     assert DIGEST in newest
     assert "8,192 tokens" in newest
-    assert "tiny-1.gguf" in client.get("/projects/alpha/models/tiny/?version=1").content.decode()
-    assert client.get("/projects/alpha/models/tiny/?version=9").status_code == 404
+    assert "tiny-1.gguf" in client.get("/projects/alpha/models/tiny/versions/1/").content.decode()
+    assert client.get("/projects/alpha/models/tiny/versions/9/").status_code == 404
 
 
 def test_deploying_from_here_begins_a_draft_with_the_model_chosen() -> None:
@@ -70,6 +71,7 @@ def test_deploying_from_here_begins_a_draft_with_the_model_chosen() -> None:
     draft = Draft.objects.get()
     assert answer["Location"] == f"/projects/alpha/endpoints/new/{draft.pk}/basics/"
     assert draft.answers["source"] == {"kind": "registry", "model": "tiny", "version": 1}
+    assert draft.answers["method"] == {"method": "prebuilt", "framework": "llama.cpp"}
 
 
 def test_a_viewer_sees_the_model_and_deploys_nothing() -> None:

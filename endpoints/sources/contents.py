@@ -13,9 +13,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from endpoints.sources.note import BAD, NOTE, OK, WARN, Note
 
-ANSWERS: Final = ("predict", "chat", "stream")
+ANSWERS: Final = ("predict", "chat", "stream", "embed")
 METHODS: Final = ("load", *ANSWERS)
-TAKES: Final = {"load": 0, "predict": 1}  # arguments beside self that the server gives
+TAKES: Final = {"load": 1, "predict": 1}  # arguments beside self that the server gives
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -49,7 +49,10 @@ def _without_class(path: str, tree: ast.Module) -> tuple[tuple[str, ...], list[N
             return (), [Note(path, NOTE, "Model comes from elsewhere; only its start will show what it can do.")]
     return (), [
         Note(
-            path, BAD, "There is no class Model.", "Define class Model with load(self) and predict(self, inputs)."
+            path,
+            BAD,
+            "There is no class Model.",
+            "Define class Model with load(self, path) and predict(self, inputs).",
         )
     ]
 
@@ -60,38 +63,42 @@ def _lacking(path: str, methods: object, inherits: bool) -> Iterator[Note]:
     where = " here; a base class may bring it" if inherits else ""
     if "load" not in has:
         yield Note(
-            path, level, f"Class Model has no method load{where}.", "Define load(self): it reads the weights."
+            path,
+            level,
+            f"Class Model has no method load{where}.",
+            "Define load(self, path): it reads the weights.",
         )
     if not has & set(ANSWERS):
         yield Note(
             path,
             level,
-            f"Class Model has no method predict, chat or stream{where}.",
+            f"Class Model has no method predict, chat, stream or embed{where}.",
             "Define predict(self, inputs).",
         )
 
 
 def _signatures(path: str, methods: dict[str, Function]) -> Iterator[Note]:
-    for name, given in TAKES.items():
-        method = methods.get(name)
-        if method is None or any(
-            isinstance(it, ast.Name) and it.id == "staticmethod" for it in method.decorator_list
-        ):
-            continue
-        places = [*method.args.posonlyargs, *method.args.args]
-        needed = len(places) - len(method.args.defaults) - 1
-        at_most = len(places) - 1
-        wanted = [
-            it for it, default in zip(method.args.kwonlyargs, method.args.kw_defaults, strict=True) if not default
-        ]
-        if needed > given or wanted or (at_most < given and not method.args.vararg):
-            form = "load(self)" if name == "load" else "predict(self, inputs)"
+    for name in METHODS:
+        if isinstance(method := methods.get(name), ast.AsyncFunctionDef):
             yield Note(
-                path,
-                BAD,
-                f"Line {method.lineno}: the server calls {form}; {name} can't be called so.",
-                f"Write it as {form}.",
+                path, BAD, f"Line {method.lineno}: {name} is async; the server calls it plainly.", "Use def."
             )
+    for name, form in TAKES.items():
+        method = methods.get(name)
+        if method is not None and not _takes_one(method):
+            said = f"Line {method.lineno}: the server calls {form}; {name} can't be called so."
+            yield Note(path, BAD, said, f"Write it as {form}.")
+
+
+def _takes_one(method: Function) -> bool:
+    """Whether it can be called with one argument, beside self where it has one."""
+    static = any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in method.decorator_list)
+    arguments = method.args
+    most = len([*arguments.posonlyargs, *arguments.args]) - (0 if static else 1)
+    keywords = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    if any(default is None for _, default in keywords):
+        return False
+    return most - len(arguments.defaults) <= 1 <= most or (most < 1 and arguments.vararg is not None)
 
 
 # ── requirements.txt ─────────────────────────────────────────────────────────────────────────────

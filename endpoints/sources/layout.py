@@ -1,6 +1,6 @@
 """What a model's folder holds, judged against the layout that our containers load.
 
-    model.py           class Model: load(self), predict(self, inputs) and, where it makes sense, chat and stream
+    model.py           class Model: load(self, path), predict(self, inputs), where it makes sense chat and stream
     requirements.txt   what it needs beside its framework
     config.json        its configuration, a JSON object
     weights/           its weights

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from django.conf import settings
 
-from endpoints import bell, controller, preparation
+from endpoints import bell, building, controller, preparation
 from endpoints.gguf import read_facts
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
 from endpoints.origin import store
 from endpoints.regions import runtime_of
 from endpoints.sources import import_file
+from endpoints.spec import Framework, SourceSpec
 from endpoints.status import Status
 from tests import make
 from tests.wait import until
@@ -49,7 +53,11 @@ def demo_model() -> ModelVersion:
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow steps run where they are asked for; a ring for the controller is dropped."""
-    slow = {"endpoints.validate": preparation.validate, "endpoints.fetch": preparation.fetch}
+    slow = {
+        "endpoints.validate": preparation.validate,
+        "endpoints.build": building.build,
+        "endpoints.fetch": preparation.fetch,
+    }
 
     def send(task: str, *arguments: int, queue: str = "control") -> bool:
         if task in slow:
@@ -86,10 +94,69 @@ def test_a_launch_becomes_active_scales_and_goes(settings: Any) -> None:
     )
 
 
+MODEL_PY = """
+import orjson
+
+class Model:
+    example = [1, 2]
+
+    def load(self, path):
+        self.factor = orjson.loads(open(f"{path}/config.json").read())["factor"]
+
+    def predict(self, inputs):
+        return [self.factor * sum(one) for one in inputs]
+"""
+
+
+@pytest.fixture
+def own_model() -> ModelVersion:
+    """A version in the registry with a model.py of its author's."""
+    home = Path(settings.DATA_DIR) / "models" / "own"
+    home.mkdir(parents=True)
+    contents = {"model.py": MODEL_PY, "config.json": '{"factor": 7}', "requirements.txt": "orjson\n"}
+    for name, text in contents.items():
+        (home / name).write_text(text)
+    files = [
+        {"path": name, "size": len(text.encode()), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        for name, text in contents.items()
+    ]
+    model = RegisteredModel.objects.create(name="own")
+    path = str((home / "model.py").relative_to(settings.DATA_DIR))
+    return ModelVersion.objects.create(
+        model=model, number=1, path=path, files=files, size_bytes=sum(len(text) for text in contents.values())
+    )
+
+
+@pytest.mark.usefixtures("own_model", "inline")
+def test_a_model_py_gets_an_environment_and_answers(settings: Any) -> None:
+    """The seed's layout on this machine: judged, its environment built, loaded, proven, called."""
+    settings.CPU_OVERCOMMIT = 4.0
+    make.instance_type()
+    spec = replace(make.spec("own"), source=SourceSpec(model="own", version=1), framework=Framework.PYTHON)
+    make.region()
+    endpoint = Endpoint.launch(make.project(), spec, by=make.user())
+    try:
+        assert _settles(endpoint, Status.ACTIVE)
+        build = endpoint.latest_deployment.phases.get(kind="build")  # type: ignore[union-attr]
+        assert build.message == "Environment for python built."
+        assert "orjson" in build.log
+        address = endpoint.instances.live().get().address
+        answer = httpx.post(f"{address}/predict", json={"inputs": [[1, 2], [3, 4]]})
+        assert answer.json()["outputs"] == [21, 49]
+    finally:
+        endpoint.delete_endpoint(by=None)
+        _settles(endpoint, Status.DELETED)
+
+
 def _settles(endpoint: Endpoint, status: Status) -> bool:
     def look() -> bool:
         controller.reconcile(endpoint.pk)
         endpoint.refresh_from_db()
         return endpoint.status == status
 
-    return until(look, seconds=30, what=f"{endpoint} to be {status}")
+    def seen() -> str:
+        newest = endpoint.latest_deployment
+        phases = newest.phases.values_list("kind", "state", "message") if newest else ()
+        return f"{endpoint} to be {status}; it is {endpoint.status}: {list(phases)} {newest and newest.log_tail}"
+
+    return until(look, seconds=30, what=seen)

@@ -10,7 +10,7 @@ import pytest
 from endpoints.sources.base import SourceFile
 from endpoints.sources.layout import Layout, kinds_of, layout_of, main_file
 
-MODEL = b"class Model:\n    def load(self): ...\n    def predict(self, inputs): return inputs\n"
+MODEL = b"class Model:\n    def load(self, path): ...\n    def predict(self, inputs): return inputs\n"
 SEED = {
     "model.py": MODEL,
     "requirements.txt": b"numpy>=1.26  # arrays\n\n# nothing else\n",
@@ -78,16 +78,20 @@ def test_what_an_engine_lacks_refuses_with_what_it_needs(engine: str, paths: lis
     [
         (b"class Mode: pass", "no class Model"),
         (b"class Model:\n  def predict(self, inputs): ...", "no method load"),
-        (b"class Model:\n  def load(self): ...", "no method predict, chat or stream"),
+        (b"class Model:\n  def load(self, path): ...", "no method predict, chat, stream or embed"),
         (
-            b"class Model:\n  def load(self, path): ...\n  def predict(self, inputs): ...",
-            "Line 2: the server calls load(self)",
+            b"class Model:\n  def load(self): ...\n  def predict(self, inputs): ...",
+            "Line 2: the server calls load(self, path)",
         ),
         (
-            b"class Model:\n  def load(self): ...\n  def predict(self): ...",
+            b"class Model:\n  def load(self, path): ...\n  def predict(self): ...",
             "Line 3: the server calls predict(self, inputs)",
         ),
-        (b"class Model:\n  def load(self) ...", "Line 2 is not Python"),
+        (
+            b"class Model:\n  def load(self, path): ...\n  async def chat(self, messages): ...",
+            "Line 3: chat is async",
+        ),
+        (b"class Model:\n  def load(self, path) ...", "Line 2 is not Python"),
         (b"x = '\xff'", "not UTF-8 text: byte 5"),
         (b"x = 1\0", "is not Python"),
         (b"(" * 5000 + b")" * 5000, "Python"),
@@ -101,7 +105,7 @@ def test_a_class_that_inherits_or_comes_from_elsewhere_is_given_the_benefit_of_t
     for source in (b"class Model(Base): ...", b"from mine import Model", b"Model = make()"):
         assert not judged(SEED | {"model.py": source}, "python").problems
     generous = (
-        b"class Model:\n  def load(self, device='cpu'): ...\n  async def predict(self, *inputs, **more): ...\n"
+        b"class Model:\n  def load(self, path, device='cpu'): ...\n  def predict(self, *inputs, **more): ...\n"
     )
     assert not judged(SEED | {"model.py": generous}, "python").problems
 

@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if os.getpid() == 1:
+        import_module("serving.first").stand_in()
     code = main(sys.argv[1:])
     if code < 0:
         os._exit(0)  # the engine's own end would wait another half minute for requests we gave up on

@@ -75,7 +75,7 @@ def test_it_is_made_once_and_judged_by_each_threshold(folder: Path, monkeypatch:
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(quantize.quantization, "quantize_dynamic", never)
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", never)
     assert made(folder, quantization="dynamic", accuracy_threshold=0.6).path == first.path
     report = folder / "cache" / "quantized" / Path(first.path).parent.name / "report.json"
     report.write_text(json.dumps({**first.report, "agreement": 0.7}))

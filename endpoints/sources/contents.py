@@ -15,7 +15,7 @@ from endpoints.sources.note import BAD, NOTE, OK, WARN, Note
 
 ANSWERS: Final = ("predict", "chat", "stream", "embed")
 METHODS: Final = ("load", *ANSWERS)
-TAKES: Final = {"load": 1, "predict": 1}  # arguments beside self that the server gives
+TAKES: Final = {"load": "load(self, path)", "predict": "predict(self, inputs)"}  # each gets one argument
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

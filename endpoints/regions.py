@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -18,13 +20,23 @@ def runtime_of(region: Region) -> Runtime:
     """The runtime of a region; one object a process, because a runtime keeps nothing that matters."""
     if region.slug in _replaced:
         return _replaced[region.slug]
-    return _build(region.runtime, tuple(sorted(region.config.items())))
+    return _build(region.runtime, json.dumps(region.config, sort_keys=True))
 
 
 @cache
-def _build(kind: str, config: tuple[tuple[str, Any], ...]) -> Runtime:
+def _build(kind: str, config: str) -> Runtime:
     ours = {"data_dir": str(settings.DATA_DIR), "cpu_overcommit": settings.CPU_OVERCOMMIT}
-    return runtime_for(kind, ours | dict(config))
+    return runtime_for(kind, ours | json.loads(config))
+
+
+def config_problem(kind: str, config: Mapping[str, Any]) -> str:
+    """Why no region can have these settings; empty if it can. Nothing is reached."""
+    try:
+        _build(kind, json.dumps(config, sort_keys=True))
+    except ValueError as problem:
+        said = str(problem)
+        return f"{said[:1].upper()}{said[1:]}."
+    return ""
 
 
 def replace_runtime(slug: str, runtime: Runtime | None) -> None:

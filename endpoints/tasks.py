@@ -58,10 +58,22 @@ def measure_capacity() -> None:
     """Write down what each region says it can hold, for pages that may not ask a runtime."""
     close_old_connections()
     for region in Region.objects.filter(enabled=True):
-        try:
-            found = runtime_of(region).capacity()
-        except Unavailable as problem:
-            log.warning("Region %s can't be asked: %s", region.slug, problem)
-            continue
-        capacity = asdict(found) if found.known else {"reason": found.reason}
-        Region.objects.filter(pk=region.pk).update(capacity=capacity, capacity_at=timezone.now())
+        _measure(region)
+
+
+@shared_task(name="endpoints.measure_region")
+def measure_region(region_id: int) -> None:
+    """The same for one region that somebody wants to know of now."""
+    close_old_connections()
+    for region in Region.objects.filter(pk=region_id):
+        _measure(region)
+
+
+def _measure(region: Region) -> None:
+    try:
+        found = runtime_of(region).capacity()
+    except (Unavailable, ValueError) as problem:
+        log.warning("Region %s can't be asked: %s", region.slug, problem)
+        region.unreached(str(problem), at=timezone.now())
+        return
+    region.measured(asdict(found) if found.known else {"reason": found.reason}, at=timezone.now())

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from django.db import models
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Count, Q
+
+from accounts.refused import Refused
+
+SILENCE = timedelta(seconds=1)
 
 
 class RuntimeKind(models.TextChoices):
@@ -11,8 +19,15 @@ class RuntimeKind(models.TextChoices):
     KUBERNETES = "kubernetes", "Kubernetes"
 
 
+class RegionQuerySet(models.QuerySet["Region"]):
+    def counted(self) -> RegionQuerySet:
+        """With `living`, how many endpoints that aren't deleted belong to each."""
+        return self.annotate(living=Count("endpoints", filter=Q(endpoints__deleted_at=None)))
+
+
 class Region(models.Model):
-    """A place where instances run. Its capacity is what its runtime last said, with the time it said so."""
+    """A place where instances run. Its capacity is what its runtime last said, with the time it said so; its
+    problem is why the last try to ask it failed, "" if it didn't."""
 
     slug = models.SlugField(max_length=40, unique=True)
     name = models.CharField(max_length=80)
@@ -21,6 +36,11 @@ class Region(models.Model):
     enabled = models.BooleanField(default=True)
     capacity = models.JSONField(default=dict, editable=False)
     capacity_at = models.DateTimeField(null=True, editable=False)
+    problem = models.TextField(blank=True, editable=False)
+    problem_at = models.DateTimeField(null=True, editable=False)
+    asked_at = models.DateTimeField(null=True, editable=False)  # when somebody last wanted to know
+
+    objects = RegionQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -31,6 +51,48 @@ class Region(models.Model):
     @property
     def has_gpus(self) -> bool:
         return bool(self.capacity.get("gpus"))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody asked for a look that hasn't answered yet."""
+        answers = [at for at in (self.capacity_at, self.problem_at) if at]
+        return self.asked_at is not None and max(answers, default=self.asked_at - SILENCE) < self.asked_at
+
+    def measured(self, capacity: dict[str, Any], *, at: datetime) -> None:
+        """It could be asked, and said this."""
+        values = {"capacity": capacity, "capacity_at": at, "problem": "", "problem_at": None}
+        Region.objects.filter(pk=self.pk).update(**values)
+
+    def unreached(self, problem: str, *, at: datetime) -> None:
+        """It couldn't be asked. What it said before stays, with its time."""
+        Region.objects.filter(pk=self.pk).update(problem=problem, problem_at=at)
+
+    def refuse_another_runtime(self) -> None:
+        """Raises Refused while endpoints would lose what runs for them."""
+        if names := self._living():
+            raise Refused(f"It can't become another kind of place while {_some(names)} run here.", field="runtime")
+
+    @transaction.atomic
+    def discard(self) -> None:
+        """Delete it for good. Raises Refused while endpoints run here, or once any did."""
+        Region.objects.select_for_update().get(pk=self.pk)
+        if names := self._living():
+            raise Refused(f"“{self.name}” is used by {_some(names)}. Delete them first.", code="in_use")
+        if self.endpoints.exists():
+            raise Refused(
+                f"Endpoints that are deleted now ran in “{self.name}”, and their costs name it. "
+                "Take it out of the choice instead.",
+                code="in_use",
+            )
+        self.delete()
+
+    def _living(self) -> list[str]:
+        return list(self.endpoints.filter(deleted_at=None).order_by("name").values_list("name", flat=True))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 class Family(models.TextChoices):

@@ -6,6 +6,7 @@ with Front(address) as front:
 """
 
 import http.client
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ class Fault:
     pause: float = 0.0  # seconds before every piece of the body
     corrupt: bool = False
     method: str = "GET"
+    after: int = 0  # so many requests are let through first
 
 
 @dataclass
@@ -51,9 +53,9 @@ Door = Callable[[str, str, Mapping[str, str], bytes], Answer | None]
 
 
 class Front:
-    """`door` is asked before the server behind is."""
+    """`door` is asked before the server behind is; it may be all there is."""
 
-    def __init__(self, behind: str, *, door: Door | None = None) -> None:
+    def __init__(self, behind: str = "", *, door: Door | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.behind, self.door = urlsplit(behind).netloc, door
         self.passed: list[Passed] = []
         self.faults: list[Fault] = []
@@ -61,7 +63,9 @@ class Front:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.front = self  # type: ignore[attr-defined]
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> "Front":
         threading.Thread(target=lambda: self._server.serve_forever(0.02), daemon=True).start()
@@ -86,9 +90,12 @@ class Front:
     def take_fault(self, method: str, path: str) -> Fault:
         with self._lock:
             for fault in self.faults:
-                if fault.path in path and fault.method == method and fault.times > 0:
+                if fault.path not in path or fault.method != method or not fault.times:
+                    continue
+                if not fault.after:
                     fault.times -= 1
                     return fault
+                fault.after -= 1
         return Fault()
 
 

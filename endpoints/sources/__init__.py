@@ -37,6 +37,10 @@ def source_for(
         from endpoints.sources.huggingface import HuggingFaceSource  # noqa: PLC0415 - slow to import
 
         return HuggingFaceSource.of(spec, token=token, hub=hub)
+    if spec["kind"] == "git":
+        from endpoints.sources.git import GitSource  # noqa: PLC0415 - slow to import
+
+        return GitSource.of(spec, store=store, token=token, private=private)
     if spec["kind"] == "s3":
         from endpoints.sources.s3 import s3_source  # noqa: PLC0415 - slow to import
 

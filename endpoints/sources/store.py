@@ -145,8 +145,11 @@ def require_space(store: Path, wanted: int, what: str) -> None:
 
 
 @contextmanager
-def locked(store: Path, key: str, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock of this key; while another process has it, call `waiting` (it may raise to give up)."""
+def locked(store: Path, key: str, waiting: Callable[[], None] | None = None) -> Iterator[int]:
+    """Hold the lock of this key; while another process has it, call `waiting` (it may raise to give up).
+
+    The descriptor can be handed to a process that is started, which then holds it too for as long as it lives.
+    """
     path = store / "locks" / f"{key}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
@@ -155,7 +158,7 @@ def locked(store: Path, key: str, waiting: Callable[[], None] | None = None) -> 
             if waiting:
                 waiting()
             time.sleep(LOOK_AGAIN)
-        yield
+        yield handle
     finally:
         os.close(handle)
 

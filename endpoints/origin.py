@@ -23,7 +23,9 @@ def source_of(wanted: SourceSpec, project: Project) -> Source:
         asked |= {"path": path, "files": version.files, "version": str(version.number)}
         asked |= {"facts": version.facts}
     token = _token(wanted.token_secret, project) if wanted.token_secret else None
-    return source_for(asked, store=store(), token=token, hub=settings.HF_ENDPOINT)
+    return source_for(
+        asked, store=store(), token=token, hub=settings.HF_ENDPOINT, private=settings.SOURCES_ALLOW_PRIVATE
+    )
 
 
 def version_of(wanted: SourceSpec, project: Project) -> ModelVersion:

@@ -35,6 +35,8 @@ BILLING_TIME_ZONE = env.time_zone("BILLING_TIME_ZONE", "Asia/Kolkata")
 ASYNC_RESULT_HOURS = env.integer("ASYNC_RESULT_HOURS", 24)
 # Whether webhooks may be told at private and loopback addresses: on one's own network, never for strangers.
 WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE", False)
+# Whether models may be fetched from them: one's own Git server or MinIO is the usual case.
+SOURCES_ALLOW_PRIVATE = env.flag("SOURCES_ALLOW_PRIVATE", True)
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
 # What a gateway tells of requests: to Prometheus, in its log, and one by one on the endpoint's page.

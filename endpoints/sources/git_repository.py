@@ -25,6 +25,16 @@ LEFT_BEHIND: Final = ("*.lock", "objects/pack/tmp_*", "objects/pack/*.lock")  # 
 SUBMODULE: Final = "160000"
 FILES: Final = frozenset({"100644", "100755"})
 
+CONFIG: Final = """[core]
+	repositoryFormatVersion = 1
+	bare = true
+[extensions]
+	partialClone = origin
+[remote "origin"]
+	url = "{url}"
+	promisor = true
+"""
+
 Waiting = Callable[[], None]
 
 
@@ -189,13 +199,8 @@ class Repository:
         fresh = self.path.with_name(f".{uuid.uuid4().hex}")
         try:
             run(["init", "--quiet", "--bare", "--template=", str(fresh)], local())
-            for name, value in {
-                "core.repositoryFormatVersion": "1",
-                "extensions.partialClone": "origin",
-                "remote.origin.url": self.access.address.url,
-                "remote.origin.promisor": "true",
-            }.items():
-                run(["-C", str(fresh), "config", name, value], local())
+            url = self.access.address.url.replace("\\", "\\\\").replace('"', '\\"')
+            (fresh / "config").write_text(CONFIG.format(url=url))
             fresh.rename(self.path)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)

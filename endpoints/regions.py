@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -11,7 +14,9 @@ from django.conf import settings
 
 from endpoints.models import Region
 from endpoints.runtimes import runtime_for
-from endpoints.runtimes.base import Runtime
+from endpoints.runtimes.base import Runtime, Unavailable
+
+log = logging.getLogger(__name__)
 
 _replaced: dict[str, Runtime] = {}
 
@@ -37,6 +42,17 @@ def config_problem(kind: str, config: Mapping[str, Any]) -> str:
         said = str(problem)
         return f"{said[:1].upper()}{said[1:]}."
     return ""
+
+
+def measure(region: Region, *, at: datetime) -> None:
+    """Ask what it can hold and write that down, or why it can't be asked, for pages that may not ask a runtime."""
+    try:
+        found = runtime_of(region).capacity()
+    except (Unavailable, ValueError) as problem:
+        log.warning("Region %s can't be asked: %s", region.slug, problem)
+        region.unreached(str(problem), at=at)
+        return
+    region.measured(asdict(found) if found.known else {"reason": found.reason}, at=at)
 
 
 def replace_runtime(slug: str, runtime: Runtime | None) -> None:

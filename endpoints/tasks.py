@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict
-
 from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
 from endpoints import building, controller, preparation, scaler, sweep
 from endpoints.models import Region
-from endpoints.regions import runtime_of
-from endpoints.runtimes.base import Unavailable
-
-log = logging.getLogger(__name__)
+from endpoints.regions import measure
 
 
 @shared_task(name="endpoints.sweep")
@@ -58,7 +52,7 @@ def measure_capacity() -> None:
     """Write down what each region says it can hold, for pages that may not ask a runtime."""
     close_old_connections()
     for region in Region.objects.filter(enabled=True):
-        _measure(region)
+        measure(region, at=timezone.now())
 
 
 @shared_task(name="endpoints.measure_region")
@@ -66,14 +60,4 @@ def measure_region(region_id: int) -> None:
     """The same for one region that somebody wants to know of now."""
     close_old_connections()
     for region in Region.objects.filter(pk=region_id):
-        _measure(region)
-
-
-def _measure(region: Region) -> None:
-    try:
-        found = runtime_of(region).capacity()
-    except (Unavailable, ValueError) as problem:
-        log.warning("Region %s can't be asked: %s", region.slug, problem)
-        region.unreached(str(problem), at=timezone.now())
-        return
-    region.measured(asdict(found) if found.known else {"reason": found.reason}, at=timezone.now())
+        measure(region, at=timezone.now())

@@ -1,9 +1,15 @@
 from django.urls import include, path
 
-from endpoints import acts, admission_views, playground, scaling_views, secret_views, views
+from endpoints import acts, admission_views, playground, region_views, scaling_views, secret_views, views
 
 app_name = "endpoints"
 urlpatterns = [
+    path("regions/", region_views.regions, name="regions"),
+    path("regions/new/", region_views.new, name="new_region"),
+    path("regions/<slug:slug>/", region_views.region, name="region"),
+    path("regions/<slug:slug>/state/", region_views.state, name="region_state"),
+    path("regions/<slug:slug>/test/", region_views.test, name="test_region"),
+    path("regions/<slug:slug>/delete/", region_views.delete, name="delete_region"),
     path("projects/<slug:project>/endpoints/", views.listing, name="list"),
     path("projects/<slug:project>/endpoints/new/", include("endpoints.wizard.urls")),
     path("projects/<slug:project>/endpoints/<slug:name>/try-token/", playground.try_token, name="try_token"),

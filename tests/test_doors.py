@@ -65,6 +65,11 @@ def its_author(method: str = "get") -> Door:
     return Door(method, mine | {Role.OWNER.value: MISSING, Role.ADMIN.value: MISSING})
 
 
+def the_staff(method: str = "get") -> Door:
+    """Whoever runs the platform; nobody else, whatever their role in a project."""
+    return Door(method, dict.fromkeys(PEOPLE, REFUSED) | {"anonymous": LOGIN, "staff": IN})
+
+
 VIEW, LOGS, OPERATE, ADMINISTER = Right.VIEW, Right.LOGS, Right.OPERATE, Right.ADMINISTER
 DOORS: dict[str, Door] = {
     "home": logged_in(),
@@ -101,6 +106,12 @@ DOORS: dict[str, Door] = {
     "accounts:delete_service": members(OPERATE, "post"),
     "accounts:revoke_credential": members(OPERATE, "post"),
     "accounts:jwks": everybody(),
+    "endpoints:regions": the_staff(),
+    "endpoints:new_region": the_staff(),
+    "endpoints:region": the_staff(),
+    "endpoints:region_state": the_staff(),
+    "endpoints:test_region": the_staff("post"),
+    "endpoints:delete_region": the_staff("post"),
     "endpoints:list": members(VIEW),
     "endpoints:new": members(OPERATE, "post"),
     "endpoints:resume": its_author(),
@@ -260,6 +271,7 @@ def world(settings: Any, db: None) -> World:
     values |= {"account": account, "credential": credential.pk}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
     values["record"] = measured.request(endpoint).pk
+    values["slug"] = endpoint.region.slug
     for request_id in ("one", "two"):
         asked = {"project": alpha, "endpoint": endpoint, "path": "v1/completions", "request_id": request_id}
         AsyncRequest.submit(body=b"{}", webhook="https://example.com/hook", **asked)

@@ -60,5 +60,6 @@ def _person_menu(staff: bool) -> list[dict[str, Any]]:
         {"label": "REST API", "icon": "terminal", "url": reverse("api:openapi-view")},
     ]
     if staff:
-        entries.append({"label": "Administration", "icon": "settings", "url": reverse("admin:index")})
+        entries.append({"label": "Regions", "icon": "settings", "url": reverse("endpoints:regions")})
+        entries.append({"label": "Administration", "icon": "shield", "url": reverse("admin:index")})
     return entries

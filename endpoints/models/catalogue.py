@@ -53,6 +53,12 @@ class Region(models.Model):
         return bool(self.capacity.get("gpus"))
 
     @property
+    def cpus(self) -> tuple[float, float] | None:
+        """Free and all, as last said; None where it can't say."""
+        every = self.capacity.get("cpu_millis")
+        return None if every is None else (self.capacity.get("cpu_millis_free", 0) / 1000, every / 1000)
+
+    @property
     def waiting(self) -> bool:
         """Whether somebody asked for a look that hasn't answered yet."""
         answers = [at for at in (self.capacity_at, self.problem_at) if at]

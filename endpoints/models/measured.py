@@ -32,7 +32,7 @@ def device_name(machine: InstanceType) -> str:
 
 
 class MeasuredMemory(models.Model):
-    """Per model, type and device: the greatest use of one instance, and what of it was neither weights nor cache."""
+    """Per model, type and device: the greatest use of one instance, and what of it was not weights or cache."""
 
     model = models.CharField(max_length=64)  # model_digest
     engine = models.CharField(max_length=20)

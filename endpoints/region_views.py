@@ -1,0 +1,96 @@
+"""Pages of regions, for staff: where instances run, how these places are reached, and what they said last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from accounts.people import person
+from accounts.refused import Refused
+from endpoints import bell
+from endpoints.models import Region
+from endpoints.region_form import RegionForm
+
+View = Callable[..., HttpResponse]
+
+
+def staff(view: View) -> View:
+    """Only for people who run the platform."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not person(request).is_staff:
+            raise PermissionDenied("Only the platform's staff may see and change regions.")
+        return view(request, *args, **kwargs)
+
+    return guarded
+
+
+@staff
+def regions(request: HttpRequest) -> HttpResponse:
+    return render(request, "endpoints/regions.html", {"regions": Region.objects.counted()})
+
+
+@staff
+def new(request: HttpRequest) -> HttpResponse:
+    return _form(request, None)
+
+
+@staff
+def region(request: HttpRequest, slug: str) -> HttpResponse:
+    return _form(request, get_object_or_404(Region.objects.counted(), slug=slug))
+
+
+def _form(request: HttpRequest, of: Region | None) -> HttpResponse:
+    """Show it; keep what was posted, once it is right, and ask the place at once."""
+    form = RegionForm(request.POST or None, instance=of)
+    if request.POST.get("go") == "add-host" or not form.is_valid():
+        status = 422 if form.is_bound and form.errors and "go" not in request.POST else 200
+        return render(request, "endpoints/region.html", {"form": form, "here": of}, status=status)
+    saved = form.save()
+    _ask(saved)
+    messages.success(request, f"{saved.name} is saved, and is being asked what it has.")
+    return redirect("endpoints:region", slug=saved.slug)
+
+
+@staff
+def state(request: HttpRequest, slug: str) -> HttpResponse:
+    """What the place said last: a fragment that asks again while an answer is awaited."""
+    here = get_object_or_404(Region, slug=slug)
+    return render(request, "endpoints/region_state.html", {"here": here})
+
+
+@staff
+@require_POST
+def test(request: HttpRequest, slug: str) -> HttpResponse:
+    """Have a worker ask the place now; it alone is sure to reach it."""
+    here = get_object_or_404(Region, slug=slug)
+    if not _ask(here):
+        messages.error(request, "No worker can be told to ask: the queue is away. Try again.")
+    return redirect("endpoints:region", slug=slug)
+
+
+@staff
+@require_POST
+def delete(request: HttpRequest, slug: str) -> HttpResponse:
+    here = get_object_or_404(Region, slug=slug)
+    try:
+        here.discard()
+    except Refused as refused:
+        messages.error(request, str(refused))
+        return redirect("endpoints:region", slug=slug)
+    messages.success(request, f"{here.name} is deleted.")
+    return redirect("endpoints:regions")
+
+
+def _ask(here: Region) -> bool:
+    Region.objects.filter(pk=here.pk).update(asked_at=timezone.now())
+    return bell.send("endpoints.measure_region", here.pk)

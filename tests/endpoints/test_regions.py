@@ -1,0 +1,142 @@
+"""Regions: added and changed by staff, judged before they are kept, asked for real, kept while they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from endpoints import regions
+from endpoints.models import Region
+from endpoints.regions import replace_runtime
+from endpoints.runtimes.base import Capacity, Unavailable
+from tests import make
+
+pytestmark = pytest.mark.django_db
+ROOM = Capacity(8000, 6000, 1 << 34, 1 << 33, 2, 1, "2 T4")
+
+
+class Place:
+    """A runtime that only says what it has, or can't be reached."""
+
+    def __init__(self, answer: Capacity | str) -> None:
+        self.answer = answer
+
+    def capacity(self) -> Capacity:
+        if isinstance(self.answer, str):
+            raise Unavailable(self.answer)
+        return self.answer
+
+
+@pytest.fixture
+def client() -> Client:
+    browser = Client()
+    browser.force_login(make.user("staff", is_staff=True))
+    return browser
+
+
+@pytest.fixture
+def put() -> Iterator[Any]:
+    """Put a place behind a region's name."""
+    names: list[str] = []
+
+    def put(slug: str, answer: Capacity | str) -> None:
+        names.append(slug)
+        replace_runtime(slug, Place(answer))  # type: ignore[arg-type]
+
+    yield put
+    for name in names:
+        replace_runtime(name, None)
+
+
+def measure(slug: str) -> None:
+    """Ask the region as a worker does."""
+    regions.measure(Region.objects.get(slug=slug), at=timezone.now())
+
+
+def seen(client: Client, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_without_a_region_the_page_says_what_to_do(client: Client) -> None:
+    Region.objects.all().delete()
+    assert "No regions yet" in seen(client, "/regions/")
+
+
+def test_what_a_place_said_and_when_stands_on_its_page(client: Client, put: Any) -> None:
+    make.region("far", name="Far away", capacity={}, capacity_at=None)
+    put("far", ROOM)
+    assert "Not asked yet" in seen(client, "/regions/")
+    client.post("/regions/far/test/")
+    assert "Being asked now" in seen(client, "/regions/far/state/")
+    measure("far")
+    page = seen(client, "/regions/far/state/")
+    assert "Being asked now" not in page
+    assert "6 of 8" in page
+    assert "1 of 2" in page
+    assert "8 GiB of 16 GiB" in page.replace(".0 ", " ").replace(".00 ", " ")
+
+
+def test_a_place_that_cant_be_reached_says_why_and_keeps_what_it_said(client: Client, put: Any) -> None:
+    make.region("far")
+    put("far", ROOM)
+    measure("far")
+    put("far", "connection refused by 10.0.0.5")
+    measure("far")
+    page = seen(client, "/regions/far/")
+    assert "Can't be reached" in page
+    assert "connection refused by 10.0.0.5" in page
+    assert "6 of 8" in page
+    put("far", ROOM)
+    measure("far")
+    assert "connection refused" not in seen(client, "/regions/far/")
+
+
+def test_a_region_of_processes_is_added_changed_and_taken_out_of_the_choice(client: Client) -> None:
+    made = client.post("/regions/new/", {"name": "Here", "slug": "here", "runtime": "process", "enabled": "on"})
+    assert made.headers["Location"] == "/regions/here/"
+    client.post("/regions/here/", {"name": "Over here", "slug": "elsewhere", "runtime": "process"})
+    region = Region.objects.get(slug="here")
+    assert (region.name, region.enabled) == ("Over here", False)
+    assert "Not offered" in seen(client, "/regions/")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"slug": "local"}, "already exists"),
+        ({"slug": "Not a slug"}, "valid"),
+        ({"name": ""}, "required"),
+        ({"runtime": "moon"}, "valid choice"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_kept(client: Client, given: dict[str, str], said: str) -> None:
+    make.region()
+    answer = client.post("/regions/new/", {"name": "Here", "slug": "here", "runtime": "process"} | given)
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert Region.objects.count() == 1
+
+
+def test_a_region_in_use_is_neither_deleted_nor_made_another_kind_of_place(client: Client) -> None:
+    endpoint = make.endpoint(name="busy")
+    said = client.post("/regions/local/delete/", follow=True).content.decode()
+    assert "is used by busy" in said
+    posted = client.post("/regions/local/", {"name": "This", "runtime": "docker"}).content.decode()
+    assert "another kind of place while busy run here" in posted
+    endpoint.delete_endpoint(by=make.user())
+    endpoint.deleted_at = endpoint.created_at
+    endpoint.save(update_fields=["deleted_at"])
+    assert "their costs name it" in client.post("/regions/local/delete/", follow=True).content.decode()
+    assert Region.objects.filter(slug="local", runtime="process").exists()
+
+
+def test_a_region_that_nobody_used_can_be_deleted(client: Client) -> None:
+    make.region("unused")
+    client.post("/regions/unused/delete/")
+    assert not Region.objects.filter(slug="unused").exists()

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from gateway import errors
 from gateway.admit import Request
+from gateway.behind import Behind
 from gateway.client import Limits, Owner
 from gateway.errors import Headers, Refusal
 
@@ -66,6 +67,10 @@ class Call:
     @property
     def secure(self) -> bool:
         return self.line.server.certificate is not None
+
+    @property
+    def behind(self) -> Behind | None:
+        return self.line.behind if self.request.socket else None
 
     # ── what the line brings ─────────────────────────────────────────────────────────────────────
     def came(self, data: bytes) -> None:

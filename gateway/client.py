@@ -4,17 +4,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.admit import Request
+from gateway.behind import Behind
 from gateway.errors import Headers, Refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one request: bytes of its body, seconds of silence before a heartbeat and before giving up."""
+    """Bounds of one request: bytes of its body, seconds of silence before a heartbeat and before giving up, and of
+    a websocket: seconds in which nothing moves before it is ended."""
 
     body_bytes: int = 8 * 2**20
     body_seconds: float = 60.0
     heartbeat_seconds: float = 15.0
     silence_seconds: float = 600.0
+    socket_idle_seconds: float = 600.0
 
 
 class Owner(Protocol):
@@ -46,6 +49,8 @@ class Client(Protocol):
     """Whether status and headers are on their way, so that only the body is left to speak with."""
     streaming: bool
     """Whether what was started is a stream of events."""
+    extra: Headers
+    """On every answer; for the page of another origin only if it may call."""
 
     @property
     def peer(self) -> str:
@@ -54,6 +59,10 @@ class Client(Protocol):
     @property
     def secure(self) -> bool:
         """Whether that connection is one over TLS."""
+
+    @property
+    def behind(self) -> Behind | None:
+        """What comes behind a request that asks for a websocket; None for any other."""
 
     @property
     def full(self) -> bool:

@@ -28,6 +28,7 @@ from gateway.passing import passes
 from gateway.pool import Pool
 from gateway.queue import Dispatch, hopeless
 from gateway.routes import Route, RouteTable
+from gateway.tunnel import Socket
 
 log = logging.getLogger("gateway")
 ENCODED = Refusal(415, "unsupported_encoding", "Send the body without a Content-Encoding.")
@@ -54,6 +55,7 @@ class Gateway:
         self.limiter: Limiter | None = None
         self.jobs: Jobs | None = None
         self.proxies = 0  # trusted ones in front
+        self.sockets: dict[int, int] = {}  # open ones by endpoint
         self.sampler = Sampler()
         self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,13 +97,19 @@ class Gateway:
             client.owner = errand = Errand(self, client, admitted, self.jobs)
             errand.begin()
             return
-        client.owner = exchange = (Passage if admitted.target else Exchange)(self, client, admitted)
+        client.owner = exchange = self._exchange(client, admitted)
         try:
-            if admitted.route.bodies_one_in:
+            if admitted.route.bodies_one_in and not client.request.socket:
                 self.sampler.consider(exchange)
             exchange.begin()
         except Exception as failure:  # noqa: BLE001 (whatever it is, this request ends by it and no other)
             exchange.broke(failure)
+
+    def _exchange(self, client: Client, admitted: Admitted) -> Exchange:
+        if not admitted.target:
+            return Exchange(self, client, admitted)
+        behind = client.behind
+        return Passage(self, client, admitted) if behind is None else Socket(self, client, admitted, behind)
 
     def _admit(self, client: Client, place: Place) -> Admitted | Refusal:
         """Decided once for all calls with this head, for as long as the table stands."""

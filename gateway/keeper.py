@@ -156,9 +156,8 @@ class Keeper:
     async def publish(self) -> None:
         gateway = self.gateway
         now = gateway.meter.now()
-        message = tick(
-            gateway.meter, gateway.table.routes, gateway.balancer.in_flight, gateway.dispatch.queued, now=now
-        )
+        queued, sockets = gateway.dispatch.queued, gateway.sockets
+        message = tick(gateway.meter, gateway.table.routes, gateway.balancer.in_flight, queued, sockets, now=now)
         try:
             await self.store.publish(gateway.meter.totals.source, orjson.dumps(message))
         except Away as away:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from gateway import websocket
 from gateway.admit import Request
+from gateway.behind import Behind
 from gateway.call import NEVER, REASONS, Call
 from gateway.errors import Refusal
 from gateway.target import Unreadable, malformed, target_of, text, too_long, unreadable
@@ -55,6 +57,8 @@ class Line(asyncio.Protocol):
         self._full_since = 0.0
         self._turning = False
         self._raw = b""  # what a head that begins now was read from
+        self._wishes_socket = False
+        self.behind: Behind | None = None  # a request for a websocket
         self._new_head()
 
     def _new_head(self) -> None:
@@ -68,7 +72,7 @@ class Line(asyncio.Protocol):
         return (
             self.call is None
             and self.arriving is None
-            and not (self._in_head or self.waiting or self.full or self.lingering or self.broken)
+            and not (self._in_head or self.waiting or self.full or self.lingering or self.broken or self.behind)
         )
 
     # ── for the event loop ───────────────────────────────────────────────────────────────────────
@@ -88,7 +92,7 @@ class Line(asyncio.Protocol):
                 self.server.answer(call)
                 return
             self._raw = data
-        if len(data) <= AHEAD_BYTES:
+        if len(data) <= AHEAD_BYTES or self.behind is not None:
             self._take(data)
             return
         for at in range(0, len(data), AHEAD_BYTES):
@@ -99,6 +103,9 @@ class Line(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         if self.lingering or self.broken is not None:
+            return
+        if self.behind is not None:
+            self.behind.came(data)
             return
         self._head_bytes += len(data)
         try:
@@ -131,6 +138,7 @@ class Line(asyncio.Protocol):
         self.waiting.clear()
         if self.call is not None and self.call.owner is not None:
             self.call.owner.caller_left()
+        self.behind = None
         del self.parser  # it knows this line: both would stay until garbage is looked for
 
     def pause_writing(self) -> None:
@@ -204,16 +212,21 @@ class Line(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Parse. A wish to change the protocol is passed over, as HTTP allows: the same request is fed again
-        without it, because the parser leaves the body of such a request unread."""
+        without it, because the parser leaves the body of such a request unread. One for a websocket is noted."""
         while data:
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as wish:
                 self._raw = b""
-                data = self._without_wish() + data[wish.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
+                head, behind = self._without_wish(), data[wish.args[0] :]
             else:
                 break
+            self.parser = httptools.HttpRequestParser(self)
+            if self._wishes_socket:  # what follows is no request, whatever becomes of the wish
+                self.parser.feed_data(head)
+                self.behind = Behind(self, behind)
+                break
+            data = head + behind
 
     def _without_wish(self) -> bytes:
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
@@ -223,8 +236,9 @@ class Line(asyncio.Protocol):
         kept[b"connection"] = b",".join(
             token
             for token in kept.get(b"connection", b"").split(b",")
-            if token.strip().lower() in (b"close", b"keep-alive")
+            if token.strip().lower() not in (b"upgrade", b"http2-settings")
         )
+        self._wishes_socket = websocket.wished(method, self.parser.get_http_version(), self._headers)
         lines = b"".join(b"%b: %b\r\n" % header for header in kept.items())
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._url, version, lines)
 
@@ -243,21 +257,24 @@ class Line(asyncio.Protocol):
         except httptools.HttpParserInvalidURLError:
             raise unreadable(400, "invalid_url", "The request's target is no URL.") from None
         host = headers.get(b"host", b"") if host is None else host
-        given = headers.get(b"x-request-id", b"")
+        given, socket = headers.get(b"x-request-id", b""), self._wishes_socket
+        if socket and (coding is not None or headers.get(b"content-length", b"0") != b"0"):
+            raise unreadable(400, "invalid_request", "A request for a websocket has no body.")
         method = self.parser.get_method().decode("latin-1")
         return Request(
             method=method,
             path=path,
             host=host.decode("latin-1"),
-            authorization=text(headers.get(b"authorization")),
+            authorization=text(headers.get(b"authorization")) or (websocket.bearer(headers) if socket else None),
             headers=headers,
             version=version,
-            keep=self._keeps(version),
+            keep=self._keeps(version) and not socket,
             request_id=given if REQUEST_ID.fullmatch(given) else b"",
             encoding=text(headers.get(b"content-encoding")),
             expects_continue=version == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
             plain=version == "1.1" and method != "HEAD",
             target=target,
+            socket=socket,
         )
 
     def _keeps(self, version: str) -> bool:

@@ -17,7 +17,7 @@ from gateway import compiled, errors
 from gateway.ended import Ended
 from gateway.errors import Refusal
 from gateway.routes import Route
-from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, class_of
+from gateway.totals import ABORTED, CLIENT_ERROR, OK, SERVER_ERROR, SWITCHED, class_of
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Seconds: three a decade, from a gateway's own millisecond to the longest generation.
@@ -67,7 +67,8 @@ class Series:
         """Fields are taken out all at once, which is half the price of naming them one by one."""
         _, _, _, _, status, latency_us, ttft_us, prompt, completion, estimated, came, went = one[0]
         self.classes[class_of(status)] += 1
-        self.latency.add(latency_us)
+        if status != SWITCHED:
+            self.latency.add(latency_us)
         if ttft_us is not None:
             self.ttft.add(ttft_us)
         if one.code:
@@ -96,13 +97,14 @@ class Duty:
 @dataclass(frozen=True)
 class Now:
     """What only shows at the moment of a scrape. `in_flight` and `ejected` go by instance name, `waiting` (for a
-    turn or for the endpoint to wake) by endpoint id."""
+    turn or for the endpoint to wake) and `sockets` by endpoint id."""
 
     source: str
     routes: Mapping[str, Route]
     in_flight: Mapping[str, int]
     ejected: Iterable[str]
     waiting: Mapping[int, int]
+    sockets: Mapping[int, int]
     connections: int
     duties: Sequence[Duty]
     spool_failures: int
@@ -262,6 +264,10 @@ def write_endpoints(page: Page, now: Now) -> None:
     page.each(
         "tir_gateway_waiting_requests", "gauge", "Requests held for a turn or until the endpoint wakes.",
         (({"endpoint": name}, now.waiting.get(route.endpoint_id, 0)) for name, route in now.routes.items()),
+    )  # fmt: skip
+    page.each(
+        "tir_gateway_open_websockets", "gauge", "Websockets that are open; they count as in flight too.",
+        (({"endpoint": name}, now.sockets.get(route.endpoint_id, 0)) for name, route in now.routes.items()),
     )  # fmt: skip
     page.one("tir_gateway_connections", "gauge", "Open connections of clients.", now.connections)
 

@@ -4,11 +4,13 @@ Everything around it holds as for every other request: limits, the queue, the ch
 Tokens count where the answer says so.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.admit import Admitted
 from gateway.answer import LONG, READ_FOR_USAGE
+from gateway.client import Client
 from gateway.errors import Headers, Refusal
 from gateway.exchange import SILENT, Exchange
 from gateway.passing import BODIED, forwarded, head_for, headers_back
@@ -18,6 +20,9 @@ from gateway.sse import EventFilter
 from gateway.upstream import Connection, Head
 from gateway.usage import NOTHING, Usage, usage_of
 
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
 STREAMED = NO_BODY._replace(stream=True)
 KEEPS_NOT: Headers = ((b"connection", b"close"),)
 UNBUFFERED: Headers = ((b"x-accel-buffering", b"no"),)
@@ -26,7 +31,9 @@ UNBUFFERED: Headers = ((b"x-accel-buffering", b"no"),)
 class Passage(Exchange):
     """An exchange in which nothing is read but what is counted."""
 
-    payload = b""
+    def __init__(self, gateway: "Gateway", client: Client, admitted: Admitted) -> None:
+        super().__init__(gateway, client, admitted)
+        self.payload = b""
 
     def begin(self) -> None:
         refusal = self.admitted.refusal
@@ -52,14 +59,15 @@ class Passage(Exchange):
     def _ask(self, connection: Connection, instance: Upstream) -> None:
         self.connection = connection
         self.silent_since = self.heard = self.gateway.clock()
-        method, body = self.client.request.method, self.payload
+        request, body = self.client.request, self.payload
+        method = request.method
         more = forwarded(self.client, proxies=self.gateway.proxies)
         if body or method in BODIED:
             more += ((b"content-length", b"%d" % len(body)),)
         bodiless = method == "HEAD"
         if bodiless:
             more += KEEPS_NOT
-        head = head_for(self.client, self.admitted, instance.authority, more)
+        head = head_for(self.client, self.admitted, instance.authority, request.headers, more)
         connection.send(head + body, self, bodiless=bodiless)
 
     def came(self) -> None:

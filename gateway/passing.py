@@ -6,7 +6,7 @@ engine's.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from gateway.admit import SERVED, Admitted, Request
@@ -52,12 +52,14 @@ def prefix_of(request: Request) -> bytes | None:
     return b"/e/" + came if same else None
 
 
-def head_for(client: Client, admitted: Admitted, authority: bytes, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A request's head for an instance; `more` are headers besides those of the caller."""
-    request = client.request
-    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (request.method.encode(), admitted.target, authority)]
-    dropped = OURS | named_in(request.headers)
-    for name, value in request.headers.items():
+def head_for(
+    client: Client, admitted: Admitted, authority: bytes, headers: Mapping[bytes, bytes], more: Headers
+) -> bytes:
+    """A request's head for an instance: `headers` are the caller's, `more` ours."""
+    method = client.request.method.encode()
+    lines = [b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, admitted.target, authority)]
+    dropped = OURS | named_in(headers)
+    for name, value in headers.items():
         plain = name.replace(b"_", b"-")  # some frameworks take the one for the other
         if plain not in dropped and not plain.startswith(b"x-forwarded-"):
             lines.append(b"%b: %b\r\n" % (name, value))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gateway.ended import Ended
-from gateway.totals import MINUTE
+from gateway.totals import MINUTE, SWITCHED
 from monitoring.remembering import ERRORS, ERRORS_OF_A_KIND, FIRST, ONE_IN, SAMPLES, SLOWEST
 
 MOST = 5_000  # that wait for the database
@@ -99,7 +99,7 @@ class Passports:
             if error or sample or one.bodies is not None:
                 passport = Passport(one, sample=sample or one.bodies is not None)
                 self._keep(passport)
-            if latency_us > minute.bar_us:
+            if latency_us > minute.bar_us and status != SWITCHED:
                 minute.offer(one, passport)
 
     def take(self, at: float) -> list[Passport]:

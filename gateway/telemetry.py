@@ -115,6 +115,7 @@ class Telemetry:
                 in_flight=gateway.balancer.in_flight,
                 ejected=[name for name in instances if gateway.balancer.is_ejected(name)],
                 waiting=gateway.dispatch.queued,
+                sockets=gateway.sockets,
                 connections=connections,
                 duties=duties,
                 spool_failures=meter.spool.failures,

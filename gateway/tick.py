@@ -5,6 +5,7 @@
      "endpoints": {"<endpoint id>": {     only those with something in flight or queued, or traffic in the window
         "in_flight": {"<instance name>": 3, ...},     requests being answered now, at this gateway
         "queued": 2,                                  requests that wait for an instance now, at this gateway
+        "sockets": 1,                                 websockets among those in flight
         "window": {"seconds": 10, ...TOTAL},          what ended in the last ten seconds
         "minute": {"at": 1764044580, ...TOTAL}}}}     what ended since the running minute began
 
@@ -33,10 +34,11 @@ def tick(
     routes: Mapping[str, Route],
     in_flight: Mapping[str, int],
     queued: Mapping[int, int],
+    sockets: Mapping[int, int],
     *,
     now: float,
 ) -> Json:
-    """The message as it stands at `now`; `in_flight` by instance name, `queued` by endpoint id."""
+    """The message as it stands at `now`; `in_flight` by instance name, `queued` and `sockets` by endpoint id."""
     windows, minutes = dict(meter.windows_now(now)), meter.minute(now)
     busy = busy_instances(routes, in_flight)
     start = int(now) - int(now) % 60
@@ -47,6 +49,7 @@ def tick(
             str(endpoint_id): {
                 "in_flight": busy.get(endpoint_id, {}),
                 "queued": queued.get(endpoint_id, 0),
+                "sockets": sockets.get(endpoint_id, 0),
                 "window": {"seconds": WINDOW_SECONDS, **as_json(windows.get(endpoint_id, Total()))},
                 "minute": {"at": start, **as_json(minutes.get(endpoint_id, Total()))},
             }

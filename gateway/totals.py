@@ -12,6 +12,7 @@ from monitoring.histogram import Histogram
 
 MINUTE = 60
 QUARTER = 900
+SWITCHED = 101  # a websocket, whose life says nothing of how quick answers are
 OK, CLIENT_ERROR, ABORTED, SERVER_ERROR = "2xx", "4xx", "499", "5xx"
 
 MinuteKey = tuple[int, int, int]
@@ -74,7 +75,8 @@ class Total:
         name = record.status_class
         self.requests += 1
         self.classes[name] = self.classes.get(name, 0) + 1
-        self.latency.add(record.latency_us)
+        if record.status != SWITCHED:
+            self.latency.add(record.latency_us)
         if record.ttft_us is not None:
             self.ttft.add(record.ttft_us)
         self.prompt_tokens += record.prompt_tokens

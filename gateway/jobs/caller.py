@@ -25,6 +25,8 @@ class Caller:
     started = False
     streaming = False
     full = secure = False
+    extra: Headers = ()
+    behind = None
     peer = ""
 
     def __init__(self, request: Request, body: bytes) -> None:

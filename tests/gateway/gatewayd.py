@@ -56,8 +56,9 @@ def main() -> None:
         Upstream(f"tiny-{n}", "127.0.0.1", engine, revision_id=7) for n, engine in enumerate(engines)
     )
     route = Route(5, "tiny", "local", project_id=1, revision_id=7, instances=instances)
+    own = Route(6, "own", "local", project_id=1, revision_id=8, instances=instances, open=True)
     keys = {**KEYS, digest(LIMITED): Key(4, project_id=1, holder="key:4", quotas=QUOTAS)}
-    store = FileStore(RouteTable([route], keys), folder / "flushed.json")
+    store = FileStore(RouteTable([route, own], keys), folder / "flushed.json")
     serve(Meter.open(folder / "spool"), store, host="127.0.0.1", port=port)
 
 

@@ -3,6 +3,7 @@
 # make check  the gate without tests: style, types, imports, migrations, deployment checks
 # make bench  the benchmarks
 # make compiled  the gateway's hot path as C, which is faster; needs a C compiler
+# make test-torch  the tests that need PyTorch, in an environment of their own (some gigabytes)
 #
 # More arguments go through ARGS: make test ARGS="tests/up -x"
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
 BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 
-.PHONY: up stop-all test check bench compiled
+.PHONY: up stop-all test test-torch check bench compiled
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -37,8 +38,16 @@ bench: .venv/installed
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; \
 		$(BIN)/python -m $$(echo "$${file%.py}" | tr / .) $(ARGS); done
 
+test-torch: .venv-torch/installed
+	TORCH_PYTHON=$(CURDIR)/.venv-torch/bin/python $(BIN)/python -m pytest tests/serving/test_torch.py $(ARGS)
+
 compiled: .venv/installed
 	@$(BIN)/python -m gateway.compiling
 
 .venv/installed: requirements.lock .ci/venv
 	@PYTHON="$(PYTHON)" .ci/venv
+
+.venv-torch/installed: .venv/installed serving/requirements/pytorch-2.x.txt serving/requirements/server.txt
+	$(BIN)/python -m venv --clear .venv-torch
+	$(BIN)/uv pip install --quiet --python .venv-torch/bin/python -r serving/requirements/pytorch-2.x.txt
+	@touch $@

@@ -50,8 +50,8 @@ class Server:
             lines = dict(one.rsplit(" ", 1) for one in answer.read().decode().splitlines() if one[:1] != "#")
         return float(lines.get(f"tir_serving_{line}", 0))
 
-    def until_ready(self) -> "Server":
-        until(lambda: self.health() == (200, {"status": "ok"}), seconds=60, what="a ready model")
+    def until_ready(self, seconds: float = 60) -> "Server":
+        until(lambda: self.health() == (200, {"status": "ok"}), seconds=seconds, what="a ready model")
         return self
 
     def health(self) -> tuple[int, Any]:
@@ -59,14 +59,16 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, model: Path, engine: str = "python", **config: Any) -> Iterator[Server]:
+def running(
+    folder: Path, model: Path, engine: str = "python", *, python: str = sys.executable, **config: Any
+) -> Iterator[Server]:
     """A server of this model; it may not be loaded yet. `folder` gets its config, address and log."""
     folder.mkdir(exist_ok=True)
     settings = {"engine": engine, "model": str(model), "alias": "demo", **config}
     (folder / "config.json").write_text(json.dumps(settings))
     options = ["--config", str(folder / "config.json"), "--address-file", str(folder / "address")]
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "serving", *options], stdout=log, stderr=log)
+        process = subprocess.Popen([python, "-m", "serving", *options], stdout=log, stderr=log)
     try:
         until(lambda: (folder / "address").exists() or process.poll() is not None, what="an address")
         assert process.poll() is None, (folder / "log").read_text()
@@ -76,11 +78,13 @@ def running(folder: Path, model: Path, engine: str = "python", **config: Any) ->
         process.wait()
 
 
-def refused(folder: Path, model: Path, engine: str = "python", **config: Any) -> tuple[int, str]:
+def refused(
+    folder: Path, model: Path, engine: str = "python", *, python: str = sys.executable, **config: Any
+) -> tuple[int, str]:
     """Exit code and last line of a server that can't start."""
     settings = {"engine": engine, "model": str(model), "alias": "demo", **config}
     (folder / "refused.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "serving", "--config", str(folder / "refused.json")]
+    command = [python, "-m", "serving", "--config", str(folder / "refused.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     return done.returncode, done.stderr.splitlines()[-1]
 

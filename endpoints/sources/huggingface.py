@@ -59,7 +59,7 @@ class HuggingFaceSource:
             model_id=str(spec.get("model_id", "")).strip(),
             revision=str(spec.get("revision") or "").strip(),
             file=str(spec.get("file") or "").strip(),
-            token=token or None,
+            token=(token or "").strip() or None,
             hub=hub.rstrip("/"),
             path=folder(spec.get("path")),
         )

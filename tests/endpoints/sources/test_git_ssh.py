@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import source_for
+from endpoints.sources import SourceProblem, source_for
 from endpoints.sources.fetching import Patience
 from endpoints.sources.git import GitSource
 from endpoints.sources.git_address import Address
@@ -78,11 +78,12 @@ def test_only_what_is_asked_for_comes(ask: Ask, ssh: SshHost, tmp_path: Path) ->
 
 def test_without_a_host_key_its_fingerprint_is_shown_and_nothing_sent(ask: Ask, ssh: SshHost) -> None:
     ssh.log.unlink(missing_ok=True)
-    code, field, said = problem(ask(host_key="").check)
-    assert (code, field) == ("unknown_host", "host_key")
-    assert ssh.fingerprint in said
+    with pytest.raises(SourceProblem) as caught:
+        ask(host_key="").check()
+    assert (caught.value.code, caught.value.field) == ("unknown_host", "host_key")
+    assert ssh.fingerprint in caught.value.message
     line = f"[127.0.0.1]:{ssh.port} {ssh.host_key}"
-    assert said.endswith(line)
+    assert caught.value.offer == line
     assert not ssh.log.exists()
     assert ask(host_key=line).files()
 

@@ -1,0 +1,127 @@
+"""`python -m endpoints.sources SPEC INTO`: bring a model's files into a folder, where no console runs.
+
+SPEC is a JSON file: {"source": the source's settings with the pinned revision and "files", "credential_file" or
+"credential_variable": where the credential is, "hub": the Hugging Face Hub's address, "private": whether private
+addresses may be asked}. All but the first may be missing. Each line on the standard output is JSON: {"done": 1,
+"total": 2} in bytes, and at the end {"path": …} with exit code 0, or {"error": …, "code": …} with 1.
+
+Run again it goes on where it ended, and does nothing once all is there. Several at once take turns.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from endpoints.sources import SourceProblem, source_for
+from endpoints.sources import store as storage
+from endpoints.sources.note import BAD
+from endpoints.sources.scan import scan_folder
+
+HUB: Final = "https://huggingface.co"
+STORE: Final = ".tir"  # below the folder, until all is there
+MARK: Final = ".tir-fetched"
+EVERY: Final = 1.0  # seconds between two lines about progress
+
+
+def main(arguments: Sequence[str]) -> int:
+    if len(arguments) != 2:
+        print("usage: python -m endpoints.sources SPEC INTO", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        asked = json.loads(Path(arguments[0]).read_text())
+        path = fetch(asked, Path(arguments[1]).absolute())
+    except SourceProblem as problem:
+        say({"error": problem.message, "code": problem.code, "passing": problem.passing})
+        return 1
+    except (OSError, ValueError, KeyError) as wrong:
+        say({"error": f"{type(wrong).__name__}: {wrong}", "code": "failed", "passing": False})
+        return 1
+    say({"path": str(path)})
+    return 0
+
+
+def fetch(asked: Mapping[str, Any], into: Path) -> Path:
+    """The first file's path in the folder, which then holds these files and a mark only."""
+    source, store = asked["source"], into / STORE
+    files = list(source["files"])
+    marked = _mark(source)
+    into.mkdir(parents=True, exist_ok=True)
+    with storage.locked(into, MARK.lstrip("."), lambda: say({"waiting": True})):
+        if not _whole(into, marked):
+            found = source_for(
+                source,
+                store=store,
+                token=_credential(asked),
+                hub=str(asked.get("hub") or os.environ.get("HF_ENDPOINT") or HUB),
+                private=bool(asked.get("private", True)),
+            )
+            first: Path = found.fetch(store, Progress(), files)
+            _take(_root(first, files[0]), into, files)
+            (into / MARK).write_text(json.dumps({"asked": marked, "sizes": _sizes(into, files)}))
+            shutil.rmtree(store)
+    return into.joinpath(files[0])
+
+
+class Progress:
+    """Says how far it is, now and then."""
+
+    def __init__(self) -> None:
+        self.said = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        if done < total and time.monotonic() - self.said < EVERY:
+            return
+        self.said = time.monotonic()
+        say({"done": done, "total": total})
+
+
+def say(what: Mapping[str, Any]) -> None:
+    print(json.dumps(what, ensure_ascii=False), flush=True)  # noqa: T201
+
+
+def _credential(asked: Mapping[str, Any]) -> str | None:
+    if file := asked.get("credential_file"):
+        return Path(file).read_text()
+    if name := asked.get("credential_variable"):
+        return os.environ[name]
+    return None
+
+
+def _take(root: Path, into: Path, files: Sequence[str]) -> None:
+    """Link the files to where they are read. SourceProblem if one of them must not be loaded."""
+    bad = [note.said for note in scan_folder(root, files) if note.level == BAD]
+    if bad:
+        raise SourceProblem("unsafe", bad[0])
+    for file in files:
+        storage.link(root / file, into / file)
+
+
+def _root(first: Path, file: str) -> Path:
+    """The folder that the file's path is relative to."""
+    return first.parents[len(Path(file).parts) - 1]
+
+
+def _mark(source: Mapping[str, Any]) -> str:
+    return storage.key_of(json.dumps(source, sort_keys=True))
+
+
+def _whole(into: Path, marked: str) -> bool:
+    """Whether just this was fetched here before, and lies here still."""
+    try:
+        known = json.loads((into / MARK).read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return bool(known["asked"] == marked and known["sizes"] == _sizes(into, list(known["sizes"])))
+
+
+def _sizes(into: Path, files: Sequence[str]) -> dict[str, int]:
+    return {file: storage.size_of(into / file) for file in files}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

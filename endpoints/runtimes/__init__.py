@@ -1,22 +1,26 @@
 """Where instances run. Nothing in here knows Django: settings arrive as arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from endpoints.runtimes.base import Runtime
 
-KINDS = ("process",)
+Config = Mapping[str, Any]
 
 
-def runtime_for(kind: str, config: Mapping[str, Any]) -> Runtime:
-    """The runtime of this kind, with the region's settings.
+def runtime_for(kind: str, config: Config) -> Runtime:
+    """The runtime of this kind, with the region's settings, `data_dir` (a folder) and `cpu_overcommit` (a factor,
+    1.0 unless given) among them.
 
-    `process` takes `data_dir` (a folder) and `cpu_overcommit` (a factor, 1.0 unless given).
-    ValueError for a kind or a setting that does not exist.
+    ValueError, in words, for a kind or a setting that does not exist. Nothing is reached.
     """
-    if kind != "process":
+    if kind not in KINDS:
         raise ValueError(f"no runtime is called {kind!r}; there are: {', '.join(KINDS)}")
+    return KINDS[kind](config)
+
+
+def _process(config: Config) -> Runtime:
     unknown = set(config) - {"data_dir", "cpu_overcommit"}
     if unknown or "data_dir" not in config:
         raise ValueError(f"the process runtime takes data_dir and cpu_overcommit, got {sorted(config)}")
@@ -24,3 +28,12 @@ def runtime_for(kind: str, config: Mapping[str, Any]) -> Runtime:
 
     overcommit = float(config.get("cpu_overcommit", 1.0))
     return ProcessRuntime(Path(config["data_dir"]), cpu_overcommit=overcommit)
+
+
+def _docker(config: Config) -> Runtime:
+    from endpoints.runtimes.docker.runtime import region  # noqa: PLC0415  imported when first used
+
+    return region(config)
+
+
+KINDS: Mapping[str, Callable[[Config], Runtime]] = {"process": _process, "docker": _docker}

@@ -1,0 +1,424 @@
+"""Instances as containers of one or several Docker engines, found again by their labels."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError
+
+from endpoints.runtimes import replicas
+from endpoints.runtimes.base import (
+    Capacity,
+    Command,
+    LogLine,
+    Observed,
+    Phase,
+    Rejected,
+    Report,
+    Sampled,
+    Unavailable,
+    Workload,
+)
+from endpoints.runtimes.docker import images, logs
+from endpoints.runtimes.docker.containers import (
+    CUSTOM,
+    LEAVING,
+    OURS,
+    Container,
+    Labels,
+    Place,
+    check,
+    config,
+    fate_of,
+    observed,
+    read,
+)
+from endpoints.runtimes.docker.gpus import Room, choose, room_of
+from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, words
+from endpoints.runtimes.docker.logs import Anchors
+from endpoints.runtimes.docker.usage import Meter
+
+LOOK_EVERY = 0.2
+ROOT = {"", "0", "root"}
+Where = tuple[Host, Container]
+
+
+def region(config: Mapping[str, Any]) -> DockerRuntime:
+    """The runtime of a region's settings: `hosts` (hosts.py), `allow_root`, and the `images` of engines.
+
+    ValueError, in words, for what makes no sense.
+    """
+    known = {"hosts", "images", "allow_root", "data_dir", "cpu_overcommit"}
+    if unknown := set(config) - known:
+        raise ValueError(f"a Docker region takes {', '.join(sorted(known))}; not {', '.join(sorted(unknown))}")
+    data_dir = Path(config["data_dir"]).resolve()
+    return DockerRuntime(
+        hosts_in(config.get("hosts") or ()),
+        data_dir,
+        installation_of(data_dir),
+        cpu_overcommit=float(config.get("cpu_overcommit", 1.0)),
+        allow_root=bool(config.get("allow_root", False)),
+    )
+
+
+def installation_of(data_dir: Path) -> str:
+    """Whose containers ours are, as the data folder keeps it: two consoles at one engine never mix."""
+    file = data_dir / "installation"
+    if not file.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = data_dir / f"installation.{uuid.uuid4().hex}"
+        draft.write_text(uuid.uuid4().hex[:12], "ascii")
+        with suppress(FileExistsError):  # another process was first: its name holds
+            os.link(draft, file)
+        draft.unlink()
+    return file.read_text("ascii")
+
+
+class DockerRuntime:
+    """The Runtime of these hosts, for the region whose id `installation` is.
+
+    `cpu_overcommit` says how many virtual cores a real one stands for. `grace` is the time from a stop to a kill.
+    `allow_root`: an image of a user's own whose user is root runs as root (of its container) and not as 65532.
+    """
+
+    fetches = False
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        data_dir: Path,
+        installation: str,
+        cpu_overcommit: float = 1.0,
+        *,
+        allow_root: bool = False,
+        grace: float = 35.0,
+    ) -> None:
+        self.hosts = tuple(hosts)
+        self.installation = installation
+        self.overcommit = cpu_overcommit
+        self.allow_root = allow_root
+        self.grace = grace
+        self.store = data_dir.resolve() / "models"
+        self.locks = data_dir.resolve() / "locks"
+        self.anchors = Anchors(data_dir.resolve() / "docker" / "logs")
+        self.meter = Meter()
+        self._ended: dict[str, Observed] = {}
+        self._hidden: dict[str, tuple[str, ...]] = {}
+
+    def close(self) -> None:
+        """Let go of the connections to the engines."""
+        for host in self.hosts:
+            host.close()
+
+    # ── what must be there ──────────────────────────────────────────────────────────────────────
+    def prepared(self, command: Command) -> bool:
+        """See Runtime.prepared."""
+        return command.image is None or all(images.found(host, command) for host in self.hosts)
+
+    def prepare(self, command: Command, report: Report) -> str:
+        """See Runtime.prepare: the image is brought to every host that can be asked."""
+        said, away = [], []
+        for host in self.hosts:
+            try:
+                said.append(images.bring(host, command, report))
+            except Unavailable as problem:
+                away.append(str(problem))
+        if not said:
+            raise Unavailable("; ".join(away))
+        return " ".join([*said, *away])
+
+    # ── how many run ────────────────────────────────────────────────────────────────────────────
+    def apply(self, workload: Workload) -> None:
+        """See Runtime.apply."""
+        check(workload)
+        with self._lock(workload.owner):
+            there = {one.labels.name: (host, one) for host, one in self._everything(workload.owner)}
+            alive = {name: where for name, where in there.items() if self._alive(where)}
+            mine = [
+                replicas.Replica(name, one.labels.revision, one.started, leaving=one.left_at is not None)
+                for name, (_, one) in alive.items()
+            ]
+            steps = replicas.steps(workload, mine)
+            for name in steps.stop:
+                self._stop(*alive[name])
+            halfway = [where for name, where in alive.items() if where[1].state == "created"]
+            for host, one in halfway:  # a console that was killed between two calls had made it only
+                if one.labels.name not in steps.stop and one.left_at is None:
+                    self._start(host, one.id)
+            if steps.start and workload.command:
+                self._start_new(steps.start, workload, workload.command)
+
+    def _start_new(self, names: Sequence[str], workload: Workload, command: Command) -> None:
+        made: list[tuple[Host, str]] = []
+        try:
+            with self._lock("-placement"):
+                for name in names:
+                    made.append(self._create(name, workload, command))
+        finally:
+            with ThreadPoolExecutor(max_workers=4) as pool:
+                list(pool.map(lambda each: self._start(*each), made))
+
+    def _create(self, name: str, workload: Workload, command: Command) -> tuple[Host, str]:
+        """Make a container where there is room; its host and id."""
+        if command.image is None:
+            raise Rejected("there is nothing to run: no image")
+        having = {host.name: images.found(host, command) for host in self.hosts}
+        rooms = [room for room in self._rooms() if having[room.host.name]]
+        if not rooms:
+            raise Rejected(
+                f"No host has the image {command.image.name} any more. Deploy again to have it brought."
+            )
+        room = choose(rooms, workload)
+        host, known = room.host, having[room.host.name] or {}
+        labels = Labels(
+            installation=self.installation,
+            name=name,
+            owner=workload.owner,
+            revision=workload.revision,
+            cpu_millis=workload.cpu_millis,
+            memory_bytes=workload.memory_bytes,
+            started_at=time.time(),
+            port=command.image.port,
+            gpus=room.gpus_free[: workload.gpus],
+        )
+        place = self._place(room, command, workload, known)
+        with asking(host) as client:
+            try:
+                made = client.create_container_from_config(config(workload, command, labels, place), name)
+            except APIError as error:
+                if error.status_code == 400:
+                    raise Rejected(f"Docker on {host.name} refuses this container: {words(error)}") from error
+                raise
+            return host, str(made["Id"])
+
+    def _place(self, room: Room, command: Command, workload: Workload, known: Mapping[str, Any]) -> Place:
+        host = room.host
+        return Place(
+            image=known["Id"],
+            user=self._user(command, known),
+            threads=max(1, min(room.cores, math.floor(workload.cpu_millis / 1000 / self.overcommit))),
+            cpu_millis=min(workload.cpu_millis, room.cores * 1000),
+            publish="" if host.network else host.address,
+            network=host.network or self._network(host),
+            mount=host.mount(command.model, self.store) if command.model else None,
+        )
+
+    def _user(self, command: Command, known: Mapping[str, Any]) -> str:
+        """Who runs in it: of a user's own image the user it names, unless that is root."""
+        named = str((known.get("Config") or {}).get("User") or "")
+        root = named.partition(":")[0] in ROOT
+        if command.engine == CUSTOM and (self.allow_root or not root):
+            return named
+        return f"{OURS}:{OURS}"
+
+    def _network(self, host: Host) -> str:
+        """The network of our instances, in which none reaches another."""
+        name = f"tir-{self.installation}"
+        with asking(host) as client:
+            if not client.networks(filters={"name": f"^{name}$"}):
+                client.create_network(
+                    name,
+                    driver="bridge",
+                    check_duplicate=True,
+                    options={"com.docker.network.bridge.enable_icc": "false"},
+                    labels={"tir.installation": self.installation},
+                )
+        return name
+
+    def _start(self, host: Host, container: str) -> None:
+        """Start it. What the engine can't do then, as without such a program in it, is the container's end."""
+        with asking(host) as client:
+            try:
+                client.start(container)
+            except APIError as error:
+                if error.status_code == 404 and "no such container" in words(error).lower():
+                    return
+                if not client.inspect_container(container)["State"]["Error"]:
+                    raise
+
+    def _stop(self, host: Host, one: Container) -> None:
+        """Ask it to stop; `_enforce` kills it after the grace. One that never ran is just taken away."""
+        with asking(host) as client, _gone_already():
+            if one.state == "created":
+                client.remove_container(one.id, v=True, force=True)
+                return
+            if one.left_at is None:
+                client.rename(one.id, f"{one.labels.name}{LEAVING}{time.time():.0f}")
+            signal = client.inspect_container(one.id)["Config"].get("StopSignal") or "SIGTERM"
+            client.kill(one.id, signal)
+
+    def _alive(self, where: Where) -> bool:
+        return self._fate(*where) is None
+
+    # ── what there is ───────────────────────────────────────────────────────────────────────────
+    def observe(self, owner: str | None = None) -> dict[str, Observed]:
+        """See Runtime.observe. Also kills what didn't stop in time."""
+        everything = self._everything(owner)
+        if owner is None:
+            ids = {one.id for _, one in everything}
+            self._ended = {key: each for key, each in self._ended.items() if key in ids}
+            self._hidden = {key: each for key, each in self._hidden.items() if key in ids}
+        return {one.labels.name: self._observed(host, one) for host, one in everything}
+
+    def _observed(self, host: Host, one: Container) -> Observed:
+        if (ended := self._fate(host, one)) is not None:
+            return ended
+        if one.left_at is not None and time.time() > one.left_at + self.grace:
+            with asking(host) as client, _gone_already():
+                client.kill(one.id, "SIGKILL")
+        return observed(one, None, "")
+
+    def _fate(self, host: Host, one: Container) -> Observed | None:
+        """How it ended, which never changes any more; None while it lives."""
+        if one.id in self._ended:
+            return self._ended[one.id]
+        if not one.ended and one.state != "created":
+            return None
+        with asking(host) as client:
+            try:
+                inspected = client.inspect_container(one.id)
+            except APIError as error:
+                if error.status_code == 404:
+                    return None
+                raise
+        found = fate_of(inspected, asked=one.left_at is not None)
+        if found is None:
+            return None
+        fate, said = found
+        said = said or logs.last_words(host, one.id, self._secrets(host, one))
+        self._ended[one.id] = observed(one, fate, said)
+        return self._ended[one.id]
+
+    def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:
+        """See Runtime.wait. Short looks: an engine's events would have to be caught up with after each outage."""
+        known = {name for name, one in seen.items() if one.address or one.phase == Phase.EXITED}
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            with suppress(Unavailable):
+                now = self._everything(owner)
+                if any((one.address or one.ended) and one.labels.name not in known for _, one in now):
+                    return
+            time.sleep(min(LOOK_EVERY, left))
+
+    def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
+        """See Runtime.logs."""
+        found = self._named(name)
+        if found is None:
+            return []
+        host, one = found
+        return logs.lines(host, one.id, self.anchors, self._secrets(host, one), after, limit)
+
+    def usage(self, owner: str | None = None) -> dict[str, Sampled]:
+        """See Runtime.usage. Disk and network are totals since the start."""
+        live = [(host, one) for host, one in self._everything(owner) if one.state == "running"]
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            samples = list(pool.map(lambda where: self.meter.read(*where), live))
+        return {one.labels.name: sample for (_, one), sample in zip(live, samples, strict=True) if sample}
+
+    def capacity(self) -> Capacity:
+        """See Runtime.capacity. What is free is what the emptiest host has: an instance can't lie on two."""
+        away: list[str] = []
+        rooms = list(self._rooms(away))
+        if not rooms:
+            raise Unavailable("; ".join(away))
+        said = "; ".join([*(room.explain() for room in rooms), *away])
+        return Capacity(
+            cpu_millis=sum(room.cpu_millis for room in rooms),
+            cpu_millis_free=max(room.cpu_free for room in rooms),
+            memory_bytes=sum(room.memory_bytes for room in rooms),
+            memory_bytes_free=max(room.memory_free for room in rooms),
+            gpus=sum(room.gpus for room in rooms),
+            gpus_free=max(len(room.gpus_free) for room in rooms),
+            reason=said,
+        )
+
+    def forget(self, name: str) -> None:
+        """See Runtime.forget."""
+        found = self._named(name)
+        if found is None or self._fate(*found) is None:
+            return
+        host, one = found
+        with asking(host) as client, _gone_already():
+            client.remove_container(one.id, v=True)
+        self.anchors.drop(one.id)
+        self._ended.pop(one.id, None)
+
+    # ── asking the engines ──────────────────────────────────────────────────────────────────────
+    def _everything(self, owner: str | None) -> list[Where]:
+        mine = [f"tir.installation={self.installation}", *([f"tir.owner={owner}"] if owner else [])]
+        return [(host, one) for host in self.hosts for one in _listed(host, mine)]
+
+    def _named(self, name: str) -> Where | None:
+        labels = [f"tir.installation={self.installation}", f"tir.name={name}"]
+        return next(((host, one) for host in self.hosts for one in _listed(host, labels)), None)
+
+    def _rooms(self, away: list[str] | None = None) -> Iterator[Room]:
+        """The room on each host; with `away`, one that can't be asked is named there and left out."""
+        for host in self.hosts:
+            try:
+                there = _listed(host, ["tir.installation"])
+                with asking(host) as client:
+                    yield room_of(host, client.info(), there, self.overcommit)
+            except Unavailable as problem:
+                if away is None:
+                    raise
+                away.append(str(problem))
+
+    def _secrets(self, host: Host, one: Container) -> tuple[str, ...]:
+        """What must not be shown of what it writes: its secrets' values, as they are and in base64."""
+        if one.id not in self._hidden:
+            with asking(host) as client:
+                try:
+                    given = client.inspect_container(one.id)["Config"]["Env"] or ()
+                except APIError as error:
+                    if error.status_code == 404:
+                        return ()
+                    raise
+            variables = dict(each.split("=", 1) for each in given if "=" in each)
+            names = variables.get("TIR_SECRETS", "").split(",")
+            self._hidden[one.id] = _forms(variables.get(name, "") for name in names)
+        return self._hidden[one.id]
+
+    @contextmanager
+    def _lock(self, owner: str) -> Iterator[None]:
+        """One worker at a time for this owner, whichever process of this machine it is in."""
+        self.locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.locks / f"docker-{self.installation}-{owner}").open("a", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _listed(host: Host, labels: list[str]) -> list[Container]:
+    with asking(host) as client:
+        entries = client.containers(all=True, filters={"label": labels})
+    found = (read(entry, host.address, host.network) for entry in entries)
+    return [one for one in found if one is not None]
+
+
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """What is away, or has ended meanwhile, needs nothing done to it."""
+    try:
+        yield
+    except APIError as error:
+        if error.status_code not in {404, 409}:
+            raise
+
+
+def _forms(values: Iterable[str]) -> tuple[str, ...]:
+    found = set()
+    for value in values:
+        if len(value) >= 4:  # shorter ones would black out ordinary text
+            plain = base64.b64encode(value.encode()).decode().rstrip("=")
+            found |= {value, plain, plain.translate(str.maketrans("+/", "-_"))}
+    return tuple(sorted(found, key=len, reverse=True))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from endpoints.sources import store as storage
 from tests.endpoints.sources.conftest import LARGE
 from tests.hub import Fault, Hub, Repo
 from tests.wait import until
@@ -76,7 +77,7 @@ def test_what_was_killed_goes_on_where_it_ended(spec: Path, hub: Hub, tmp_path: 
     hub.fault(Fault("/cdn/", pause=0.02))
     process = subprocess.Popen(command(spec, tmp_path / "model"), stdout=subprocess.DEVNULL)
     partial = tmp_path / "model/.tir/partial"
-    until(lambda: any(file.stat().st_size for file in partial.glob("*")), what="bytes to come")
+    until(lambda: any(storage.size_of(file) > 1000 for file in partial.glob("*")), what="bytes to come")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert run(spec, tmp_path / "model")[0] == 0

@@ -12,6 +12,7 @@ def main() -> int:
     django.setup()
     from django.conf import settings  # noqa: PLC0415 (settings and models exist only now)
 
+    from gateway.client import Limits  # noqa: PLC0415
     from gateway.jobs.door import DatabaseJobs  # noqa: PLC0415
     from gateway.meter import Meter  # noqa: PLC0415
     from gateway.server import serve  # noqa: PLC0415
@@ -50,6 +51,7 @@ def main() -> int:
             DatabaseStore(),
             host=host,
             port=int(port),
+            limits=Limits(socket_idle_seconds=settings.WEBSOCKET_IDLE_SECONDS),
             origins=origins,
             telling=telling,
             certificate=tls,

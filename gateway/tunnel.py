@@ -178,7 +178,7 @@ class Socket(Passage):
         elif now - self.heard >= self.gateway.limits.socket_idle_seconds:
             self._leave(IDLE, websocket.GOING_AWAY)
         elif (refusal := self._refusal_now()) is not None:
-            self._leave(refusal, websocket.GOING_AWAY if refusal.status == 409 else websocket.POLICY)
+            self._leave(refusal, websocket.POLICY if refusal.status in (401, 403) else websocket.GOING_AWAY)
 
     def _refusal_now(self) -> Refusal | None:
         """Why the caller may not go on, as the world stands now. A signed token's own end ends no socket that it

@@ -39,6 +39,8 @@ WEBHOOK_ALLOW_PRIVATE = env.flag("WEBHOOK_ALLOW_PRIVATE", False)
 SOURCES_ALLOW_PRIVATE = env.flag("SOURCES_ALLOW_PRIVATE", True)
 SIGN_UP_OPEN = env.flag("SIGN_UP_OPEN", True)
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 0)
+# A websocket in which nothing moves for so long is ended.
+WEBSOCKET_IDLE_SECONDS = env.integer("WEBSOCKET_IDLE_SECONDS", 600)
 # What a gateway tells of requests: to Prometheus, in its log, and one by one on the endpoint's page.
 METRICS_TOKEN = env.text("METRICS_TOKEN", "")
 GATEWAY_TLS_CERT = env.text("GATEWAY_TLS_CERT", "")

@@ -1,6 +1,15 @@
 from django.urls import include, path
 
-from endpoints import acts, admission_views, playground, region_views, scaling_views, secret_views, views
+from endpoints import (
+    acts,
+    admission_views,
+    file_views,
+    playground,
+    region_views,
+    scaling_views,
+    secret_views,
+    views,
+)
 
 app_name = "endpoints"
 urlpatterns = [
@@ -21,6 +30,7 @@ urlpatterns = [
         for verb in acts.VERBS
     ),
     path("projects/<slug:project>/models/", include("endpoints.model_urls")),
+    path("model-files/<path:path>", file_views.model_file, name="model_file"),
     path("projects/<slug:project>/secrets/", secret_views.secrets, name="secrets"),
     path("projects/<slug:project>/secrets/<slug:name>/replace/", secret_views.replace, name="replace_secret"),
     path("projects/<slug:project>/secrets/<slug:name>/delete/", secret_views.delete, name="delete_secret"),

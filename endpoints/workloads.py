@@ -6,11 +6,16 @@ import shlex
 from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
+
+from endpoints.file_pass import pass_for
 from endpoints.memory import KV_TYPE_FOR
 from endpoints.models import Endpoint, Revision, Secret
 from endpoints.models.catalogue import Region, RuntimeKind
+from endpoints.origin import version_of
 from endpoints.runtimes.base import Command, Image, Rejected, Workload
-from endpoints.spec import LlmSpec, SourceKind, Spec, Truncation
+from endpoints.sources import SourceProblem
+from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec, Truncation
 
 MODEL_PATH = "MODEL_PATH"
 IN_IMAGE = "(in the image)"  # a revision's model path where nothing of ours brings the model
@@ -53,8 +58,8 @@ def command_of(endpoint: Endpoint, revision: Revision, *, fetches: bool) -> Comm
         image=_image(endpoint, spec),
         requirements=(resolved.get("layout") or {}).get("requirements", ""),
         options=_options(spec.llm),
-        fetch=_pinned(asdict(source), resolved) if fetches and not brings else None,
-        credential=_reveal(endpoint, source.token_secret) if fetches and source.token_secret else "",
+        fetch=_pinned(endpoint, source, resolved) if fetches and not brings else None,
+        credential=_credential(endpoint, revision) if fetches else "",
         startup_seconds=spec.container.startup_seconds,
         context_length=spec.llm.max_sequence_length,
         parallel=spec.llm.batch_size,
@@ -85,8 +90,28 @@ def _image(endpoint: Endpoint, spec: Spec) -> Image | None:
     return Image(str(named or f"tir-serving-{spec.framework}:{version or 'latest'}"))
 
 
-def _pinned(source: dict[str, Any], resolved: dict[str, Any]) -> dict[str, Any]:
-    return source | {"revision": resolved["commit"], "files": resolved["files"]}
+def _pinned(endpoint: Endpoint, source: SourceSpec, resolved: dict[str, Any]) -> dict[str, Any]:
+    """What a machine without our disk fetches; a version of the registry it gets from this console."""
+    pinned = asdict(source) | {"revision": resolved["commit"], "files": resolved["files"]}
+    if source.kind == SourceKind.REGISTRY:
+        console = endpoint.region.config.get("console_url") or settings.CONSOLE_URL
+        pinned["url"] = f"{console}/model-files"
+        pinned["declared"] = _declared(endpoint, source)
+    return pinned
+
+
+def _declared(endpoint: Endpoint, source: SourceSpec) -> list[dict[str, Any]]:
+    try:
+        return list(version_of(source, endpoint.project).files)
+    except SourceProblem as problem:
+        raise Rejected(problem.message) from None
+
+
+def _credential(endpoint: Endpoint, revision: Revision) -> str:
+    source = revision.wish.source
+    if source.kind == SourceKind.REGISTRY:
+        return pass_for(revision)
+    return _reveal(endpoint, source.token_secret) if source.token_secret else ""
 
 
 def _options(llm: LlmSpec) -> dict[str, str | int | float]:

@@ -136,8 +136,10 @@ DOORS: dict[str, Door] = {
     "endpoints:models": members(VIEW),
     "endpoints:model": members(VIEW),
     "endpoints:new_model": members(OPERATE),
+    "endpoints:storage": members(VIEW),
     "endpoints:deploy_model": members(OPERATE, "post"),
     "endpoints:delete_model": members(OPERATE, "post"),
+    "endpoints:model_file": Door("get", dict.fromkeys(PEOPLE, REFUSED)),  # instances only, by their token
     "endpoints:version": members(VIEW),
     "endpoints:delete_version": members(OPERATE, "post"),
     "endpoints:begin_version": members(OPERATE, "post"),
@@ -297,6 +299,7 @@ def address(name: str, arguments: set[str], world: World) -> str:
     special: dict[str, Any] = {
         "accounts:link": {"token": links.make(world.values["user"])},
         "accounts:confirm": {"token": "nothing"},
+        "endpoints:model_file": {"path": "tiny.gguf"},
         "accounts:invitation": {"token": world.values["invitation"].token},
         "accounts:withdraw": {"pk": world.values["invitation"].pk},
         "accounts:change_role": {"pk": world.values["viewer"].pk},
@@ -326,7 +329,7 @@ def outcome(client: Client, method: str, path: str) -> str:
     assert answer.status_code not in (405, 500), f"{method} {path} answers {answer.status_code}"
     if answer.status_code == 302 and answer["Location"].startswith(reverse(settings.LOGIN_URL) + "?next="):
         return LOGIN
-    return {403: REFUSED, 404: MISSING}.get(answer.status_code, IN)
+    return {401: REFUSED, 403: REFUSED, 404: MISSING}.get(answer.status_code, IN)
 
 
 def test_every_address_of_the_console_stands_in_the_table() -> None:

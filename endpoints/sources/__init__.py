@@ -26,11 +26,16 @@ def source_for(
 ) -> Source:
     """The source that a revision's source settings name.
 
-    registry: kind, version and the version's path and files. huggingface: kind, model_id, revision (may be
+    registry: kind, version and the version's path and files; on another machine than the console's, url and
+    declared files instead. huggingface: kind, model_id, revision (may be
     ""), path, file (may be ""). git: url, revision, path, file, username, host_key. s3: bucket, path, file, url,
     region, access_key. gcs: bucket, path, file, url. `token` is the secret's value; None sends none at all.
     `private`: whether an address that the spec names may be a private one.
     """
+    if spec["kind"] == "registry" and "declared" in spec:
+        from endpoints.sources.console import ConsoleSource  # noqa: PLC0415 - for other machines than the console's
+
+        return ConsoleSource.of(spec, token=token)
     if spec["kind"] == "registry":
         return RegistrySource.of(spec, store)
     if spec["kind"] == "huggingface":

@@ -49,17 +49,17 @@ class RegistrySource:
         return list(self.declared)
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        with self._local(path).open("rb") as file:
+        with self.local(path).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def at_hand(self, into: Path, files: Sequence[str]) -> Path | None:
         wanted = [file for file in self.declared if file.path in files]
         known = [
-            file.sha256 is not None and storage.is_verified(self._local(file.path), self.store, file.sha256)
+            file.sha256 is not None and storage.is_verified(self.local(file.path), self.store, file.sha256)
             for file in wanted
         ]
-        return self._local(files[0]) if known and all(known) else None
+        return self.local(files[0]) if known and all(known) else None
 
     def fetch(self, into: Path, progress: Progress, files: Sequence[str]) -> Path:
         """Nothing is copied: the files are verified, once for as long as they stay unchanged."""
@@ -70,11 +70,11 @@ class RegistrySource:
             self._verify(file, lambda done, before=before: progress(before + done, total))
             before += file.size
             progress(before, total)
-        return self._local(files[0])
+        return self.local(files[0])
 
     def _verify(self, file: SourceFile, progress: Any) -> None:
         self._require(file)
-        if file.sha256 and storage.digest(self._local(file.path), self.store, progress) != file.sha256:
+        if file.sha256 and storage.digest(self.local(file.path), self.store, progress) != file.sha256:
             raise SourceProblem(
                 "damaged",
                 f"{file.path} is not what was registered: its digest differs. Register the model again.",
@@ -82,7 +82,7 @@ class RegistrySource:
             )
 
     def _require(self, file: SourceFile) -> None:
-        path = self._local(file.path)
+        path = self.local(file.path)
         if not path.is_file():
             raise SourceProblem(
                 "missing", f"{file.path} is gone from the model store. Register the model again.", "model"
@@ -95,7 +95,8 @@ class RegistrySource:
                 "model",
             )
 
-    def _local(self, path: str) -> Path:
+    def local(self, path: str) -> Path:
+        """Where a declared file lies. SourceProblem for a path that was not declared."""
         if path not in {file.path for file in self.declared}:
             raise SourceProblem("no_file", f"There is no file “{path}” in this model version.", "file")
         return self.root / path

@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from endpoints import draft_views, model_views
+from endpoints import draft_views, model_views, storage_views
 
 DRAFT = "<slug:name>/drafts/<uuid:pk>/"
 urlpatterns = [
     path("", model_views.models, name="models"),
     path("new/", model_views.new, name="new_model"),
+    path("storage/", storage_views.storage, name="storage"),
     path("<slug:name>/", model_views.model, name="model"),
     path("<slug:name>/deploy/", model_views.deploy, name="deploy_model"),
     path("<slug:name>/delete/", model_views.delete, name="delete_model"),

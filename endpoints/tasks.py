@@ -6,7 +6,7 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import building, controller, preparation, scaler, sweep
+from endpoints import building, controller, preparation, region_upkeep, scaler, sweep
 from endpoints.models import Region
 from endpoints.regions import measure
 
@@ -45,6 +45,19 @@ def build(deployment_id: int) -> None:
 def fetch(deployment_id: int) -> None:
     close_old_connections()
     preparation.fetch(deployment_id)
+
+
+@shared_task(name="endpoints.tidy_store")
+def tidy_store() -> None:
+    close_old_connections()
+    tidying.tidy(at=timezone.now())
+
+
+@shared_task(name="endpoints.tidy_regions")
+def tidy_regions() -> None:
+    close_old_connections()
+    for region in Region.objects.all():
+        region_upkeep.tidy(region, at=timezone.now())
 
 
 @shared_task(name="endpoints.measure_capacity")

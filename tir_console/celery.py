@@ -15,6 +15,8 @@ app.conf.task_routes = {
     "endpoints.validate": {"queue": "slow"},
     "endpoints.build": {"queue": "slow"},
     "endpoints.fetch": {"queue": "slow"},
+    "endpoints.tidy_store": {"queue": "slow"},
+    "endpoints.tidy_regions": {"queue": "slow"},
     "gateway.tell_webhook": {"queue": "slow"},
 }
 # `expires` drops what a worker that was away would otherwise do many times over.
@@ -22,6 +24,8 @@ app.conf.beat_schedule = {
     "sweep": {"task": "endpoints.sweep", "schedule": 2.0, "options": {"expires": 2}},
     "autoscale": {"task": "endpoints.autoscale", "schedule": 2.0, "options": {"expires": 2}},
     "capacity": {"task": "endpoints.measure_capacity", "schedule": 10.0, "options": {"expires": 10}},
+    "regions": {"task": "endpoints.tidy_regions", "schedule": 600.0, "options": {"expires": 600}},
+    "store": {"task": "endpoints.tidy_store", "schedule": 300.0, "options": {"expires": 300}},
     "tick": {"task": "monitoring.tick", "schedule": 1.0, "options": {"expires": 1}},
     "logs": {"task": "monitoring.collect_logs", "schedule": 1.0, "options": {"expires": 1}},
     "samples": {"task": "monitoring.sample", "schedule": 5.0, "options": {"expires": 5}},

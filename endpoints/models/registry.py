@@ -15,6 +15,7 @@ from django.utils import timezone
 from accounts.models import Project, User
 from accounts.refused import Refused
 from accounts.roles import Right
+from endpoints import bell
 from endpoints.models.deployment import Deployment, DeploymentState, Instance
 from endpoints.models.endpoint import By, Revision
 from endpoints.models.event import Event, Severity, actor_fields
@@ -25,6 +26,7 @@ from endpoints.spec import SourceKind
 
 RESERVED = frozenset({"new", "storage"})  # pages of the registry itself
 LONGEST_CHAIN = 50
+TIDY_EXPIRES = 300.0  # seconds
 
 
 def store() -> Path:
@@ -118,6 +120,7 @@ class RegisteredModel(models.Model):
         _refuse_in_use(f"“{self.name}”", self.used_by())
         self.record("model.deleted", f"Deleted the model “{self.name}”.", by=by, severity=Severity.WARN)
         self.delete()
+        tidy_soon()
 
     def refuse_if_shared(self) -> None:
         if self.project_id is None:
@@ -214,6 +217,12 @@ class ModelVersion(models.Model):
         _refuse_in_use(str(self), self.used_by())
         self.model.record("model.version_deleted", f"Deleted {self}.", by=by, severity=Severity.WARN)
         self.delete()
+        tidy_soon()
+
+
+def tidy_soon() -> None:
+    """Have the files removed that nothing names any more; a timer gets there too."""
+    transaction.on_commit(lambda: bell.send("endpoints.tidy_store", queue="slow", expires=TIDY_EXPIRES))
 
 
 def visible_version(project: Project, name: str, number: int | None) -> ModelVersion | None:
@@ -224,21 +233,25 @@ def visible_version(project: Project, name: str, number: int | None) -> ModelVer
 
 
 def using(model: RegisteredModel, number: int | None = None, *, within: Project | None = None) -> list[Revision]:
-    """The revisions of living endpoints that name it and serve, run, are being deployed or would be started."""
-    newest = Revision.objects.filter(endpoint=OuterRef("endpoint")).order_by("-number").values("pk")[:1]
-    deploying = Deployment.objects.filter(revision=OuterRef("pk"), state=DeploymentState.RUNNING)
-    running = Instance.objects.live().filter(revision=OuterRef("pk"))
+    """The current revisions that name the model, or one version of it."""
     named = Revision.objects.filter(
-        endpoint__deleted_at=None, spec__source__kind=SourceKind.REGISTRY.value, spec__source__model=model.name
-    )
+        spec__source__kind=SourceKind.REGISTRY.value, spec__source__model=model.name
+    ).select_related("endpoint__project")
     if number is not None:
         named = named.filter(spec__source__version=number)
     if project := within or model.project:
         named = named.filter(endpoint__project=project)
-    current = named.annotate(newest=Subquery(newest)).filter(
-        Q(pk=F("newest")) | Q(pk=F("endpoint__serving_revision")) | Exists(deploying) | Exists(running)
+    return list(current(named).order_by("endpoint__name", "-number"))
+
+
+def current(revisions: models.QuerySet[Revision]) -> models.QuerySet[Revision]:
+    """Of these, those of living endpoints that serve, run, are being deployed or would be started."""
+    newest = Revision.objects.filter(endpoint=OuterRef("endpoint")).order_by("-number").values("pk")[:1]
+    deploying = Deployment.objects.filter(revision=OuterRef("pk"), state=DeploymentState.RUNNING)
+    running = Instance.objects.live().filter(revision=OuterRef("pk"))
+    return revisions.filter(endpoint__deleted_at=None).filter(
+        Q(pk=Subquery(newest)) | Q(pk=F("endpoint__serving_revision")) | Exists(deploying) | Exists(running)
     )
-    return list(current.select_related("endpoint__project").order_by("endpoint__name", "-number"))
 
 
 def _refuse_in_use(what: str, users: Sequence[Revision]) -> None:

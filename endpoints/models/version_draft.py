@@ -15,7 +15,7 @@ from accounts.models import ApiKey, User
 from accounts.refused import Refused
 from endpoints.models.endpoint import By
 from endpoints.models.event import actor_fields
-from endpoints.models.registry import ModelVersion, RegisteredModel, store
+from endpoints.models.registry import ModelVersion, RegisteredModel, store, tidy_soon
 from endpoints.sources.paths import inside
 
 DRAFT_LASTS = timedelta(days=14)  # since something was last done to it
@@ -166,6 +166,7 @@ class VersionDraft(models.Model):
         """Throw it away with all that was uploaded into it."""
         self.model.record("model.draft_discarded", f"Threw away a draft of “{self.model.name}”.", by=by)
         self.delete()
+        tidy_soon()
 
 
 class Upload(models.Model):

@@ -1,10 +1,12 @@
 """Bring a model's files to this machine: the same way for every place they can come from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from endpoints.sources import cache
 from endpoints.sources import store as storage
 from endpoints.sources.base import Progress, SourceFile, SourceProblem
 from endpoints.sources.download import Digest, Download, Open, download
@@ -48,10 +50,10 @@ def fetch_all(
     """
     total, before = sum(one.file.size for one in wanted), 0
     progress(0, total)
+    cache.claim(store, home)
     _require_space(wanted, store)
     for one in wanted:
-        blob = _blob(one, store, _shifted(progress, before, total), origin, patience)
-        storage.link(blob, home / one.file.path)
+        _bring(one, store, home / one.file.path, _shifted(progress, before, total), origin, patience)
         before += one.file.size
         progress(before, total)
     return home / wanted[0].file.path
@@ -66,8 +68,10 @@ def asked_for(files: Sequence[str], known: Sequence[SourceFile], where: str) -> 
     return [by_path[path] for path in files]
 
 
-def _blob(one: Wanted, store: Path, progress: Callable[[int], None], origin: str, patience: Patience) -> Path:
-    """The verified file in the store; only one process at a time fetches it, the others watch."""
+def _bring(
+    one: Wanted, store: Path, place: Path, progress: Callable[[int], None], origin: str, patience: Patience
+) -> None:
+    """Have the verified file at its place; only one process at a time fetches it, the others watch."""
     key = one.file.sha256 or one.key
     partial = storage.partial_path(store, key)
 
@@ -75,19 +79,32 @@ def _blob(one: Wanted, store: Path, progress: Callable[[int], None], origin: str
         progress(min(one.file.size, storage.size_of(partial)))
 
     with storage.locked(store, key, watch):
-        if blob := _known(one, store):
-            return blob
+        if (sha256 := _digest(one, store)) and _named(sha256, store, key, place):
+            return
         expected = Digest("sha256", one.file.sha256) if one.file.sha256 else one.expected()
         asked = Download(one.open, partial, one.file.size, expected, origin, patience.stall, patience.attempts)
         sha256 = download(asked, progress)
         if not one.file.sha256:
             storage.remember_key(store, key, sha256)
-        return storage.keep(partial, store, sha256)
+        storage.link(storage.keep(partial, store, sha256), place)
+
+
+def _named(sha256: str, store: Path, key: str, place: Path) -> bool:
+    """Link the blob to its place if it lies here, while nobody can remove it."""
+    with nullcontext() if key == sha256 else storage.locked(store, sha256):
+        if not storage.blob_path(store, sha256).exists():
+            return False
+        storage.link(storage.blob_path(store, sha256), place)
+    return True
+
+
+def _digest(one: Wanted, store: Path) -> str:
+    return one.file.sha256 or storage.known_key(store, one.key)
 
 
 def _known(one: Wanted, store: Path) -> Path | None:
     """The blob, if it lies here already."""
-    sha256 = one.file.sha256 or storage.known_key(store, one.key)
+    sha256 = _digest(one, store)
     blob = storage.blob_path(store, sha256) if sha256 else None
     return blob if blob and blob.exists() else None
 

@@ -214,6 +214,11 @@ def remember(path: Path, store: Path, sha256: str) -> None:
     fresh.replace(marker)
 
 
+def forget(path: Path, store: Path) -> None:
+    """The file is gone: what it was found to have need not be kept."""
+    (store / "verified" / f"{key_of(str(path.absolute()))}.json").unlink(missing_ok=True)
+
+
 def _sha256(path: Path, progress: Callable[[int], None] | None) -> str:
     found, done = hashlib.sha256(), 0
     with path.open("rb") as file:

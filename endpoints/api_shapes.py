@@ -10,7 +10,7 @@ from django.utils import timezone
 from ninja import Schema
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
-from endpoints.models import Deployment, Endpoint, Phase
+from endpoints.models import Deployment, Endpoint, Phase, Revision
 from endpoints.models.deployment import InstanceState
 from endpoints.models.scaled import USUAL_HOLD
 from endpoints.pages import address_of, host_of
@@ -65,6 +65,19 @@ class EmergencyOut(Schema):
     until: datetime
 
 
+class MadeOfOut(Schema):
+    """What the revision that serves is made of, or else the newest; `source` is short, `pinned` never moves."""
+
+    revision: int
+    method: str
+    framework: str
+    framework_version: str
+    image: str
+    source_kind: str
+    source: str
+    pinned: str
+
+
 class EndpointOut(Schema):
     name: str
     project: str
@@ -80,6 +93,7 @@ class EndpointOut(Schema):
     scaling: ScalingOut
     emergency: EmergencyOut | None
     serving_revision: int | None
+    made_of: MadeOfOut | None
     deployment: DeploymentOut | None
     created_at: datetime
 
@@ -200,8 +214,25 @@ def _endpoint(endpoint: Endpoint, deployment: Deployment | None) -> EndpointOut:
         scaling=ScalingOut.from_orm(endpoint),
         emergency=_emergency(endpoint),
         serving_revision=endpoint.serving_revision.number if endpoint.serving_revision else None,
+        made_of=_made_of(endpoint.serving_revision or (deployment.revision if deployment else None)),
         deployment=_deployment(deployment) if deployment else None,
         created_at=endpoint.created_at,
+    )
+
+
+def _made_of(revision: Revision | None) -> MadeOfOut | None:
+    if revision is None:
+        return None
+    spec = revision.wish
+    return MadeOfOut(
+        revision=revision.number,
+        method=spec.method,
+        framework=spec.engine,
+        framework_version=spec.framework_version,
+        image=spec.container.image,
+        source_kind=spec.source.kind,
+        source=spec.source.named,
+        pinned=str(revision.resolved.get("commit", "")),
     )
 
 

@@ -12,7 +12,7 @@ from django.db.models import Count, Q, QuerySet
 
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseState
-from endpoints.spec import Spec
+from endpoints.spec import Framework, Method, SourceKind, Spec
 from endpoints.status import Status
 from endpoints.templatetags.formats import duration
 
@@ -78,6 +78,29 @@ def host_of(endpoint: Endpoint) -> str:
 
 def model_name(spec: Spec) -> str:
     return spec.source.named or spec.container.image
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a revision is made of, in words; `pinned` is the commit or state it was made at, "" where none is."""
+
+    method: str
+    framework: str
+    kind: str
+    source: str
+    pinned: str
+
+
+def made_of(revision: Revision) -> Made:
+    spec = revision.wish
+    registry = spec.source.kind == SourceKind.REGISTRY
+    return Made(
+        method=Method(spec.method).label,
+        framework=f"{Framework(spec.engine).label} {spec.framework_version}".strip(),
+        kind=SourceKind(spec.source.kind).label,
+        source=spec.source.named,
+        pinned="" if registry else str(revision.resolved.get("commit", "")),
+    )
 
 
 def phase_rows(deployment: Deployment, at: datetime) -> list[dict[str, Any]]:
@@ -162,37 +185,3 @@ def _held(endpoint: Endpoint) -> str:
 
 def _serves(endpoint: Endpoint) -> bool:
     return endpoint.instances.live().filter(state=InstanceState.READY).exists()
-
-
-def snippets(endpoint: Endpoint) -> list[dict[str, str]]:
-    """The same call in three languages, with the real address; the key comes from the environment."""
-    base, name = address_of(endpoint), endpoint.name
-    curl = f"""curl {base}/chat/completions \\
-  -H "Authorization: Bearer $TIR_API_KEY" \\
-  -H "Content-Type: application/json" \\
-  -d '{{"model": "{name}", "messages": [{{"role": "user", "content": "Say hello"}}], "max_tokens": 64}}'"""
-    python = f"""import os
-
-from openai import OpenAI
-
-client = OpenAI(base_url="{base}", api_key=os.environ["TIR_API_KEY"])
-answer = client.chat.completions.create(
-    model="{name}",
-    messages=[{{"role": "user", "content": "Say hello"}}],
-    max_tokens=64,
-)
-print(answer.choices[0].message.content)"""
-    node = f"""import OpenAI from "openai";
-
-const client = new OpenAI({{ baseURL: "{base}", apiKey: process.env.TIR_API_KEY }});
-const answer = await client.chat.completions.create({{
-  model: "{name}",
-  messages: [{{ role: "user", content: "Say hello" }}],
-  max_tokens: 64,
-}});
-console.log(answer.choices[0].message.content);"""
-    return [
-        {"label": "curl", "language": "shell", "code": curl},
-        {"label": "Python", "language": "python", "code": python},
-        {"label": "Node", "language": "javascript", "code": node},
-    ]

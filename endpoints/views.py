@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from accounts.models import Project
 from accounts.roles import Right
-from endpoints import acts, admission_form, pages, scaling_pages
+from endpoints import acts, admission_form, calling, pages, scaling_pages
 from endpoints.models import Endpoint
 from endpoints.models.deployment import DeploymentState
 from endpoints.status import Desired, Status
@@ -84,7 +84,7 @@ def context_of(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[str, 
     """What the page of one endpoint shows whatever its tab."""
     newest = endpoint.latest_deployment
     revision = (newest and newest.revision) or endpoint.revisions.latest("number")
-    at = timezone.now()
+    at, speech = timezone.now(), calling.speaks(revision)
     return {
         "endpoint": endpoint,
         "here": endpoint.project,
@@ -94,7 +94,7 @@ def context_of(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[str, 
         "revision": revision,
         "spec": revision.wish,
         "machine": revision.instance_type,
-        "model": pages.model_name(revision.wish),
+        "made": pages.made_of(revision),
         "problems": pages.problems(endpoint, newest),
         "emergency": scaling_pages.emergency_of(endpoint, at),
         "holds": scaling_pages.holds(),
@@ -110,7 +110,9 @@ def context_of(request: HttpRequest, endpoint: Endpoint, tab: str) -> dict[str, 
         else (),
         "address": pages.address_of(endpoint),
         "host": pages.host_of(endpoint),
-        "snippets": pages.snippets(endpoint),
+        "speech": speech,
+        "root": calling.root_of(endpoint),
+        "snippets": calling.snippets(endpoint, speech),
         "may_operate": endpoint.project.allows(request.user, Right.OPERATE),
         "may_read_logs": endpoint.project.allows(request.user, Right.LOGS),
         "runs": endpoint.desired == Desired.RUNNING,

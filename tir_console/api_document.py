@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from endpoints.spec import LIMITS
+from tir_console import api_examples
 
 DESCRIPTION = """
 Everything the console's pages do with endpoints and service accounts, for programs. Send an API key with the
@@ -25,7 +26,8 @@ def with_spec(document: Any, spec: dict[str, Any]) -> Any:
                 rules |= {"minimum": lowest, "maximum": highest, "default": default}
     document["components"]["schemas"] |= parts | {"Spec": whole}
     create = document["paths"]["/api/v1/endpoints"]["post"]
-    create["requestBody"]["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/Spec"}}
+    body = {"schema": {"$ref": "#/components/schemas/Spec"}, "examples": api_examples.document()}
+    create["requestBody"]["content"]["application/json"] = body
     create.setdefault("parameters", []).append(
         {
             "in": "header",

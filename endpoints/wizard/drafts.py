@@ -18,7 +18,7 @@ from endpoints.models import Draft, Endpoint
 from endpoints.models.endpoint import Refused
 from endpoints.spec import ContainerSpec, EnvironmentSpec, Framework, LlmSpec, ScalingSpec, SourceKind, Spec
 from endpoints.wizard import engines, machines
-from endpoints.wizard.forms import ScalingForm, name_problem
+from endpoints.wizard.forms import ScalingForm, StepForm, name_problem
 from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.looks import Look, misfit
 from endpoints.wizard.method_form import MethodForm
@@ -167,13 +167,18 @@ def _fallen(draft: Draft, step: str, old: Judged, new: Judged) -> list[dict[str,
             if field not in given or field in old.form(later).errors:
                 continue
             label = str(form.fields[field].label)
-            fallen.append(
-                {"step": later, "field": field, "label": label, "value": given[field], "why": str(problems[0])}
-            )
+            kept = {"step": later, "field": field, "label": label, "value": given[field]}
+            fallen.append(kept | {"shown": _named(form, field, given[field]), "why": str(problems[0])})
     for item in fallen:
         for place in (draft.answers, draft.answers[TYPED]):
             place.get(item["step"], {}).pop(item["field"], None)
     return fallen
+
+
+def _named(form: StepForm, field: str, value: Any) -> str:
+    """A dropped value as its page named it."""
+    choices = dict(getattr(form.fields[field], "choices", ()))
+    return str(choices.get(value, value))
 
 
 def _forget_answered(draft: Draft, step: str) -> None:

@@ -76,24 +76,24 @@ FRAMEWORKS: Final = (
     Choice(
         f"{Framework.PYTORCH}@2.x",
         "PyTorch 2.x",
-        ("Libraries: transformers, fastapi", "For deep learning models and NLP"),
+        ("Libraries: torch, transformers, safetensors", "For deep learning models and NLP"),
     ),
     Choice(
         f"{Framework.PYTORCH}@1.x",
         "PyTorch 1.x",
-        ("Libraries: transformers, fastapi", "For models that need the older version"),
+        ("Libraries: torch 1.13, transformers, safetensors", "For models that need the older version"),
     ),
     Choice(
         f"{Framework.TENSORFLOW}@2.x",
         "TensorFlow 2.x",
-        ("Libraries: keras, tensorflow-hub", "For computer vision and structured data"),
+        ("Libraries: tensorflow with keras, numpy", "For computer vision and structured data"),
     ),
     Choice(
         Framework.ONNX,
         "ONNX",
         (
             "Version: latest",
-            "Libraries: onnxruntime, optimum",
+            "Libraries: onnxruntime, onnx, tokenizers",
             "For cross-platform inference, also without model.py",
         ),
     ),
@@ -179,7 +179,7 @@ BILLING: Final = (
 _SAMPLED: Final = "Temperature, top-k and top-p hold for calls that don't set them."
 _OURS: Final = {
     "sampling_note": _SAMPLED,
-    "format_note": "The type of the weights in memory. Auto keeps the one that they are stored in.",
+    "format_note": "The type of the weights in memory. Auto follows the data type.",
     "type_note": "What the model computes in; a model.py of your own is handed it.",
 }
 WORDS: Final[Mapping[str, dict[str, str]]] = {

@@ -116,6 +116,7 @@ def _sections(judged: Judged, urls: dict[str, str]) -> list[Context]:
     for slug in FORM_STEPS:
         form = judged.form(slug)
         rows = [(str(form.fields[name].label), text) for name, text in _texts(slug, form)]
+        rows = rows or [("Settings", "Your image decides")]
         sections.append({"title": BY_SLUG[slug].label, "url": urls[slug], "rows": rows})
     return sections
 
@@ -138,4 +139,4 @@ def _text(form: StepForm, name: str) -> str:
     choices = dict(getattr(form.fields[name], "choices", ()))
     if value in choices:
         return str(choices[value])
-    return f"{value:,}" if isinstance(value, int) and name in LIMITS else str(value)
+    return f"{value:,}" if isinstance(value, int) and name in LIMITS and name != "port" else str(value)

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts.models import ApiKey, Project
 from endpoints.models import Endpoint, Event, ModelVersion, RegisteredModel
-from endpoints.spec import GIB
+from endpoints.spec import GIB, Method, SourceKind, Spec
 from endpoints.status import Desired
 from monitoring.models import LogLine
 from tests import make
@@ -314,6 +314,21 @@ def test_the_document_names_every_field_of_a_wish_with_its_range() -> None:
     assert set(schemas["Spec"]["required"]) == {"name", "region", "instance_type", "source"}
     top_k = schemas["LlmSpec"]["properties"]["top_k"]
     assert (top_k["minimum"], top_k["maximum"], top_k["default"]) == (1, 100, 50)
+
+
+def test_the_document_has_a_body_to_begin_with_for_every_kind_of_source_and_method() -> None:
+    create = Client().get("/api/openapi.json").json()["paths"]["/api/v1/endpoints"]["post"]
+    bodies = [one["value"] for one in create["requestBody"]["content"]["application/json"]["examples"].values()]
+    wishes = [Spec.from_dict(body) for body in bodies]  # TypeError for a field that there isn't
+    assert {wish.source.kind for wish in wishes} == set(SourceKind.values)
+    assert {wish.method for wish in wishes} == set(Method.values)
+
+
+def test_an_endpoint_says_what_it_is_made_of(caller: Caller) -> None:
+    make.endpoint(ready=1, name="demo")
+    made = caller.get("/demo").json()["made_of"]
+    assert made["revision"] == 1
+    assert (made["framework"], made["source"]) == ("llama.cpp", "smollm2-135m-instruct v1")
 
 
 def test_the_documentation_needs_nothing_inline_and_nothing_from_elsewhere() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.test import Client
 
 from accounts.roles import Role
-from endpoints.models import Endpoint
+from endpoints.models import Endpoint, Revision
+from endpoints.spec import ContainerSpec, SourceSpec
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +80,43 @@ def test_snippets_carry_the_real_address_and_no_key(alice: Client, settings: Any
     assert "curl http://gateway.example:8080/e/demo/v1/chat/completions" in page
     assert "$TIR_API_KEY" in page
     assert "http://demo.local.localhost:8080/v1" in page
+
+
+OWN = ContainerSpec(image="registry.example.com/team/m:1", port=9000, health_path="/ready", command="serve")
+GIT = SourceSpec(kind="git", url="https://git.example.com/m.git", path="three", revision="main")
+
+
+def shown(alice: Client, resolved: dict[str, Any] | None = None, **wish: Any) -> str:
+    """The page of an endpoint that is made of this."""
+    endpoint = make.endpoint(ready=1, name="demo")
+    changed = replace(endpoint.revisions.get().wish, **wish).to_dict()
+    Revision.objects.update(spec=changed, resolved=resolved or {})
+    return alice.get(f"/projects/{endpoint.project.slug}/endpoints/demo/").content.decode()
+
+
+def test_a_custom_container_shows_its_image_and_no_chat(alice: Client) -> None:
+    page = shown(alice, method="custom", container=OWN, source=SourceSpec(kind="none"))
+    for seen in (
+        "Custom Docker container",
+        "registry.example.com/team/m:1",
+        "port 9000",
+        "/ready",
+        "In the image",
+    ):
+        assert seen in page
+    assert "chat/completions" not in page
+    assert "/e/demo/ -H" in page
+
+
+@pytest.mark.parametrize(
+    ("methods", "call"), [(["predict"], "/e/demo/predict"), (["chat"], "/v1/chat/completions")]
+)
+def test_a_model_py_is_called_by_what_its_class_can(alice: Client, methods: list[str], call: str) -> None:
+    layout = {"kind": "model_py", "engine": "pytorch", "notes": [], "methods": methods, "requirements": ""}
+    resolved = {"commit": "c0ffee" * 6 + "beef", "file": "", "files": ["model.py"], "layout": layout}
+    page = shown(alice, resolved, framework="pytorch", framework_version="2.x", source=GIT)
+    for seen in ("PyTorch 2.x", "https://git.example.com/m.git/three", "c0ffeec0ffee", "Git repository", call):
+        assert seen in page
 
 
 def test_a_form_scales_and_offers_undo(alice: Client) -> None:

@@ -17,8 +17,8 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from endpoints.calling import snippets
 from endpoints.models import Endpoint, Region
-from endpoints.pages import snippets
 from endpoints.runtimes.process import ProcessRuntime
 from tests.stack.whole import Stack
 from tests.wait import until

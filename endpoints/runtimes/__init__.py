@@ -36,4 +36,14 @@ def _docker(config: Config) -> Runtime:
     return region(config)
 
 
-KINDS: Mapping[str, Callable[[Config], Runtime]] = {"process": _process, "docker": _docker}
+def _kubernetes(config: Config) -> Runtime:
+    from endpoints.runtimes.kubernetes import runtime, settings  # noqa: PLC0415  imported when first used
+
+    return runtime.KubernetesRuntime(settings.read(config))
+
+
+KINDS: Mapping[str, Callable[[Config], Runtime]] = {
+    "process": _process,
+    "docker": _docker,
+    "kubernetes": _kubernetes,
+}

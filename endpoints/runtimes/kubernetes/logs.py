@@ -1,0 +1,190 @@
+"""Log lines of pods, numbered. The API numbers none, so the numbers come from counting.
+
+A log is read from its beginning once, and from then on only what is newer, as long as the caller goes on where
+it ended. After a restart of ours it is counted anew. When the kubelet has rotated a log meanwhile (10 MiB unless
+it is set otherwise), its beginning is gone, and what is left goes on after the number asked for with a jump, which
+says that lines are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from endpoints.runtimes.base import LogLine
+from endpoints.runtimes.kubernetes import lives
+from endpoints.runtimes.kubernetes.api import Api, Object, Refused, path_of
+from endpoints.runtimes.kubernetes.podspec import FETCH, MAIN
+from endpoints.runtimes.kubernetes.times import moment
+
+REMEMBERED = 1_000  # logs whose last number is known
+SECOND = len("2026-11-28T10:00:00")
+MOST_BYTES = 16 << 20  # of one reading
+NOTHING_YET = {400, 404}  # "is waiting to start", "previous terminated container not found", no such pod
+
+
+@dataclass(frozen=True)
+class Part:
+    """One container's log within an instance's."""
+
+    container: str
+    previous: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a log was read: the number of its last line, that line's part and second, and how many lines of
+    that second were read. (The API tells what is newer by the second, and two streams' lines may swap.)"""
+
+    offset: int
+    part: Part
+    second: str
+    same: int
+
+    def after(self, second: str) -> Mark:
+        """The mark behind one more line, of this second."""
+        if second > self.second:
+            return Mark(self.offset + 1, self.part, second, 1)
+        return replace(self, offset=self.offset + 1, same=self.same + (second == self.second))
+
+
+class Logs:
+    """Those of one namespace."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.api, self.namespace = api, namespace
+        self._marks: OrderedDict[str, Mark] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def lines(self, name: str, after: int, limit: int) -> list[LogLine]:
+        """See Runtime.logs."""
+        pod_name, life = lives.split(name)
+        try:
+            pod = self.api.get(path_of("v1", "pods", self.namespace, pod_name))
+        except Refused as refused:
+            if refused.status == 404:
+                return []
+            raise
+        with self._lock:
+            mark = self._marks.get(name)
+        if mark is not None and mark.offset == after:
+            found = self._newer(pod, life, mark)
+        else:
+            found = list(self._numbered(pod, parts(pod, life), Mark(0, Part(""), "", 0)))
+        if after < 0:
+            return [line for line, _ in found[after:]][:limit]
+        if found and after > found[-1][1].offset:
+            found = _renumbered(found, after)
+        wanted = [(line, mark) for line, mark in found if line.offset > after][:limit]
+        if wanted:
+            self._remember(name, wanted[-1][1])
+        return [line for line, _ in wanted]
+
+    def forget(self, name: str) -> None:
+        """What was known of this log is not needed any more."""
+        with self._lock:
+            self._marks.pop(name, None)
+
+    def _remember(self, name: str, mark: Mark) -> None:
+        with self._lock:
+            self._marks[name] = mark
+            self._marks.move_to_end(name)
+            while len(self._marks) > REMEMBERED:
+                self._marks.popitem(last=False)
+
+    def _newer(self, pod: Object, life: int, mark: Mark) -> list[tuple[LogLine, Mark]]:
+        """What came after the mark, from its part on."""
+        rest: Sequence[Part] = parts(pod, life)
+        if mark.part not in rest:  # it was the present life's, and is the previous one's now
+            mark = replace(mark, part=replace(mark.part, previous=not mark.part.previous))
+        if mark.part not in rest:
+            return []
+        return list(self._numbered(pod, rest[list(rest).index(mark.part) :], mark))
+
+    def _numbered(self, pod: Object, wanted: Sequence[Part], mark: Mark) -> Iterator[tuple[LogLine, Mark]]:
+        for part in wanted:
+            known = mark if part == mark.part else Mark(mark.offset, part, "", 0)
+            mark, skip = known, known.same
+            for raw in self._read(pod, part, known.second):
+                stamp, _, text = raw.partition(" ")
+                at = _time(stamp)
+                if at is None or stamp[:SECOND] < known.second:
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                mark = mark.after(stamp[:SECOND])
+                yield LogLine(at=at, stream="stdout", text=readable(part, text), offset=mark.offset), mark
+
+    def _read(self, pod: Object, part: Part, since: str) -> list[str]:
+        name = pod["metadata"]["name"]
+        query: dict[str, Any] = {
+            "container": part.container,
+            "timestamps": "true",
+            "limitBytes": MOST_BYTES,
+            "previous": "true" if part.previous else None,
+            "sinceTime": f"{since}Z" if since else None,
+        }
+        try:
+            text = self.api.text(path_of("v1", "pods", self.namespace, name, "log"), **query)
+        except Refused as refused:
+            if refused.status in NOTHING_YET:
+                return []
+            raise
+        # Only whole lines: what is cut off is read again when the rest is there.
+        return text.split("\n")[:-1]
+
+
+def parts(pod: Object, life: int) -> list[Part]:
+    """Whose logs make up this life's: the fetch's, if it began with one, then the serving container's."""
+    status = pod.get("status") or {}
+    counts = {
+        one["name"]: (int(one.get("restartCount") or 0), "waiting" in (one.get("state") or {}))
+        for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    }
+    fetches, _ = counts.get(FETCH, (0, False))
+    served, _ = counts.get(MAIN, (0, False))
+    behind = fetches + served - life
+    fetch = [Part(FETCH)] if FETCH in counts else []
+    if behind == 0:
+        return [*fetch, Part(MAIN)] if not served else [Part(MAIN)]
+    if behind != 1:
+        return []
+    if not served:
+        return [Part(FETCH, previous=True)]
+    return [*fetch, Part(MAIN, previous=True)] if served == 1 else [Part(MAIN, previous=True)]
+
+
+def readable(part: Part, text: str) -> str:
+    """A line of the fetch says its progress in JSON, which people would rather read as words."""
+    if part.container != FETCH or not text.startswith("{"):
+        return text
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return text
+    done, total = told.get("done"), told.get("total")
+    if isinstance(done, int) and isinstance(total, int):
+        return f"fetched {done / 1024**3:.2f} of {total / 1024**3:.2f} GiB"
+    return str(told.get("error") or told.get("message") or text)
+
+
+def _renumbered(found: list[tuple[LogLine, Mark]], after: int) -> list[tuple[LogLine, Mark]]:
+    """Fewer lines than were read before: the log was rotated, so all of these are new, after a gap."""
+    shift = after + 1
+    return [
+        (replace(line, offset=line.offset + shift), replace(mark, offset=mark.offset + shift))
+        for line, mark in found
+    ]
+
+
+def _time(stamp: str) -> datetime | None:
+    try:
+        return moment(stamp)
+    except ValueError:
+        return None

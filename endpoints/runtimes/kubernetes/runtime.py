@@ -1,0 +1,317 @@
+"""The Runtime of one namespace of a cluster. What an instance is and who starts it again: see the package."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from endpoints.runtimes.base import (
+    Capacity,
+    Command,
+    LogLine,
+    Observed,
+    Phase,
+    Rejected,
+    Report,
+    Sampled,
+    Unavailable,
+    Workload,
+)
+from endpoints.runtimes.kubernetes import labels, lives, manifests, reasons, removal, usage, words
+from endpoints.runtimes.kubernetes.api import MANAGER, Api, Object, Refused, Silent, path_of
+from endpoints.runtimes.kubernetes.images import is_name
+from endpoints.runtimes.kubernetes.logs import Logs
+from endpoints.runtimes.kubernetes.settings import Settings
+from endpoints.runtimes.kubernetes.survey import Survey
+
+COUNTER = f"{MANAGER}-replicas"  # the field manager of `replicas`
+SEEN_WITHIN = 2.0  # seconds that `apply` waits for the cluster's controllers to do what it asked for
+LOOK_EVERY = 0.05
+PAUSE = 0.5  # seconds between two tries to watch a cluster that is away
+TRIES = 3
+UPSET = (Refused, Silent, KeyError, TypeError)  # too old a version, an outage, half an event: look anew
+
+
+class KubernetesRuntime:
+    """Any number of these may look at one namespace, from anywhere; all of them see the same."""
+
+    fetches = True
+
+    def __init__(self, settings: Settings, api: Api | None = None) -> None:
+        self.settings = settings
+        self.api = api or Api(settings.kubeconfig, settings.context)
+        self.place = f"namespace {settings.namespace}"
+        self.survey = Survey(self.api, settings)
+        self.reading = Logs(self.api, settings.namespace)
+
+    def prepared(self, command: Command) -> bool:
+        """See Runtime.prepared: nodes pull for themselves."""
+        return command.image is None or is_name(command.image.name)
+
+    def prepare(self, command: Command, report: Report) -> str:
+        """See Runtime.prepare."""
+        image = command.image.name if command.image else ""
+        if image and not is_name(image):
+            raise Rejected(f"{image!r} is no name of an image; one is such as registry.example/team/model:1.2.")
+        return f"The node that takes an instance pulls {image or 'its image'}."
+
+    def apply(self, workload: Workload) -> None:
+        """See Runtime.apply."""
+        labels.check(workload)
+        with words.asking(self.place):
+            name = labels.name_of(workload.owner, workload.revision)
+            there = self._deployments(workload.owner)
+            pods = self._by_deployment(workload.owner)
+            for other in sorted(pods.keys() & there.keys() - {name}):
+                self._retire_elsewhere(other, pods[other], workload.retire)
+            running = (there.get(name) or {}).get("spec", {}).get("replicas") or 0
+            if workload.replicas and not running:
+                there[name] = self._write(workload, there.get(name))
+            elif workload.replicas > running:  # new pods read them anew; the others keep what they have
+                self._put(*self._companions(workload, there[name], "Secret"))
+            if name in there:
+                self._steer(name, removal.leaving(pods.get(name, ()), workload.replicas, workload.retire))
+                if not workload.replicas and not pods.get(name):
+                    self._drop(name)
+
+    def observe(self, owner: str | None = None) -> dict[str, Observed]:
+        """See Runtime.observe."""
+        with words.outage(self.place):
+            pods = self.api.list(self._pods(), labelSelector=self._selector(owner)).items
+        at = datetime.now(UTC)
+        return {name: one for pod in pods for name, one in lives.observed(pod, at, self.survey.shortage).items()}
+
+    def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:
+        """See Runtime.wait. A list says whether there are news already; a watch rings for what comes after."""
+        known = {name for name, one in seen.items() if one.address or one.phase == Phase.EXITED}
+        live = {lives.split(name)[0] for name, one in seen.items() if one.phase != Phase.EXITED}
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            try:
+                found = self.api.list(self._pods(), labelSelector=self._selector(owner))
+                there = {str(pod["metadata"]["name"]) for pod in found.items}
+                if live - there or any(self._is_news(pod, known) for pod in found.items):
+                    return
+                query = {"labelSelector": self._selector(owner), "allowWatchBookmarks": "true"}
+                left = max(0.0, ends - time.monotonic())
+                for kind, pod in self.api.watch(self._pods(), found.version, left, **query):
+                    if kind == "DELETED" or self._is_news(pod, known) or time.monotonic() >= ends:
+                        return
+            except UPSET:
+                time.sleep(max(0.0, min(PAUSE, ends - time.monotonic())))
+
+    def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
+        """See Runtime.logs."""
+        with words.outage(self.place):
+            return self.reading.lines(name, after, limit)
+
+    def usage(self, owner: str | None = None) -> dict[str, Sampled]:
+        """See Runtime.usage. Disk and network are not measured; CPU and memory need the cluster's metrics API."""
+        live = [name for name, one in self.observe(owner).items() if one.phase != Phase.EXITED]
+        path = path_of(usage.METRICS, "pods", self.settings.namespace)
+        used: dict[str, tuple[int, int]] = {}
+        with suppress(Refused, Silent):  # no metrics server, or one that is away: nobody measured
+            used = usage.of_pods(self.api.list(path, labelSelector=self._selector(owner)).items) if live else {}
+        gpus = usage.of_gpus(self.settings.dcgm, self.settings.namespace) if live else {}
+        return {name: usage.sampled(lives.split(name)[0], used, gpus) for name in live}
+
+    def capacity(self) -> Capacity:
+        """See Runtime.capacity. Only nodes that take instances count; unknown if we may not see them."""
+        with words.outage(self.place):
+            return self.survey.capacity()
+
+    def forget(self, name: str) -> None:
+        """See Runtime.forget. Of a pod that is down or was given up this takes the pod away for good."""
+        with words.outage(self.place):
+            pod_name, life = lives.split(name)
+            pod = self._found(self._pods(pod_name))
+            one = lives.observed(pod, datetime.now(UTC)).get(name) if pod and self._is_ours(pod) else None
+            if pod is None:
+                self._drop_when_idle(labels.deployment_of(name))
+            elif one is not None and one.phase == Phase.EXITED:
+                self._forget(pod, life)
+            self.reading.forget(name)
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────
+    def _write(self, workload: Workload, before: Object | None) -> Object:
+        """What a revision's pods are made from; only while it has none. The Deployment as it is then."""
+        uid = str(before["metadata"]["uid"]) if before else ""
+        if before is None:
+            self._refuse_strangers(labels.name_of(workload.owner, workload.revision))
+        self._put(*self._companions(workload, before))
+        made = self._put(manifests.deployment(self.settings, workload))
+        if made["metadata"]["uid"] != uid:  # from here on the cluster drops all of it with the Deployment
+            self._put(*self._companions(workload, made))
+        return made
+
+    def _companions(self, workload: Workload, deployment: Object | None, kind: str = "") -> list[Object]:
+        uid = str(deployment["metadata"]["uid"]) if deployment else ""
+        found = manifests.companions(self.settings, workload, uid)
+        return [one for one in found if kind in {"", one["kind"]}]
+
+    def _put(self, *objects: Object) -> Object:
+        made: Object = {}
+        for one in objects:
+            group, resource = manifests.PATHS[one["kind"]]
+            name = one["metadata"]["name"]
+            made = self.api.apply(path_of(group, resource, self.settings.namespace, name), one)
+        return made
+
+    def _refuse_strangers(self, name: str) -> None:
+        """Two consoles in one namespace must not write over each other's things."""
+        there = self._found(self._deployment(name))
+        if there is not None and not self._is_ours(there):
+            raise Rejected(
+                f"The Deployment {name} in {self.place} belongs to another installation: give one of both "
+                "a namespace of its own."
+            )
+
+    def _steer(self, name: str, leaving: removal.Leaving) -> None:
+        """Bring the number there, with those going that shall go, and wait a moment until it shows."""
+        for pod in leaving.pods:
+            self._mark(pod)
+        if leaving.by_name:
+            self._delete(*leaving.pods)
+        scaled = self._scale(name, leaving.replicas)
+        self._settle(name, leaving, int(scaled["metadata"].get("generation") or 0))
+
+    def _settle(self, name: str, leaving: removal.Leaving, generation: int) -> None:
+        """Until the pods are there that were asked for, and those that had to go are going."""
+        ends = time.monotonic() + SEEN_WITHIN
+        while True:
+            pods = self.api.list(self._pods(), labelSelector=self._selector(name.rpartition("-r")[0])).items
+            active = {str(one["metadata"]["name"]) for one in pods if _of(one) == name and lives.is_active(one)}
+            left = [pod for pod in leaving.pods if pod in active]
+            if left and len(active) <= leaving.replicas:  # the cluster took as many as it had to, or others
+                self._delete(*left)
+            elif not left and len(active) == leaving.replicas:
+                return
+            if time.monotonic() >= ends:
+                break
+            time.sleep(LOOK_EVERY)
+        self._delete(*left)
+        if len(active) < leaving.replicas:
+            self._say_why_not(name, generation)
+
+    def _say_why_not(self, name: str, generation: int) -> None:
+        """Raise with the cluster's words if it can't make the pods; controllers that only lag say nothing."""
+        found = self._found(self._deployment(name)) or {}
+        failure = reasons.condition(found, "ReplicaFailure")
+        known = int((found.get("status") or {}).get("observedGeneration") or 0) >= generation
+        if known and failure.get("status") == "True":
+            said = f"The cluster makes no pod for this: {failure.get('message', '')}"
+            raise (Unavailable if "exceeded quota" in said else Rejected)(said)
+
+    def _retire_elsewhere(self, name: str, pods: list[Object], retire: tuple[str, ...]) -> None:
+        """Another revision loses those that are named, and keeps its others."""
+        running = [pod for pod in pods if lives.is_active(pod) and not lives.is_down(pod)]
+        named = {lives.split(one)[0] for one in retire} & {str(pod["metadata"]["name"]) for pod in running}
+        if named:
+            self._steer(name, removal.leaving(pods, len(running) - len(named), retire))
+
+    def _forget(self, pod: Object, life: int) -> None:
+        name = pod["metadata"]["name"]
+        if lives.is_leaving(pod):
+            return
+        if not lives.is_active(pod):  # nobody counts it any more
+            self._delete(name)
+        elif life < lives.life_of(pod) or not lives.is_down(pod):
+            self.api.merge(self._pods(name), {"metadata": {"annotations": {labels.FORGOTTEN: str(life)}}})
+        else:
+            self._take_away(name, _of(pod))
+
+    def _take_away(self, pod: str, name: str) -> None:
+        """One pod less, and this one: nobody else shall be made in its place."""
+        for _ in range(TRIES):
+            there = self.api.get(self._deployment(name))
+            wanted = max(0, int(there["spec"].get("replicas") or 0) - 1)
+            self._mark(pod)
+            try:
+                self._scale(name, wanted, there["metadata"]["resourceVersion"])
+            except Refused as refused:
+                if refused.status != 409:
+                    raise
+                continue
+            self._delete(pod)
+            return
+
+    def _scale(self, name: str, replicas: int, version: str = "") -> Object:
+        body = manifests.scale(name, replicas, version)
+        return self.api.apply(self._deployment(name), body, manager=COUNTER, force=True)
+
+    def _mark(self, pod: str) -> None:
+        marks = {labels.DELETION_COST: str(removal.CHEAP), labels.RETIRED: "true"}
+        try:
+            self.api.merge(self._pods(pod), {"metadata": {"annotations": marks}})
+        except Refused as refused:
+            if refused.status != 404:  # gone meanwhile
+                raise
+
+    def _delete(self, *pods: str) -> None:
+        for pod in pods:
+            self.api.delete(self._pods(pod))
+
+    def _drop_when_idle(self, name: str) -> None:
+        """Remove what stands for a revision that runs nothing and shall run nothing."""
+        if not labels.OWNERS.fullmatch(name.rpartition("-r")[0]):
+            return
+        there = self._found(self._deployment(name))
+        if there is None:
+            return
+        idle = not there["spec"].get("replicas") and not (there.get("status") or {}).get("replicas")
+        if idle and self._is_ours(there):
+            self._drop(name, uid=there["metadata"]["uid"], resourceVersion=there["metadata"]["resourceVersion"])
+
+    def _drop(self, name: str, **unless_changed: str) -> None:
+        try:
+            options: dict[str, Any] = {"preconditions": unless_changed} if unless_changed else {}
+            self.api.delete(self._deployment(name), propagationPolicy="Background", **options)
+        except Refused as refused:
+            if refused.status != 409:  # it is wanted again
+                raise
+
+    # ── looking ─────────────────────────────────────────────────────────────────────────────────
+    def _is_news(self, pod: Object, known: set[str]) -> bool:
+        found = lives.observed(pod, datetime.now(UTC))
+        return any((one.address or one.phase == Phase.EXITED) and name not in known for name, one in found.items())
+
+    def _is_ours(self, thing: Object) -> bool:
+        return labels.label(thing, labels.INSTALLATION) == self.settings.installation
+
+    def _found(self, path: str) -> Object | None:
+        try:
+            return self.api.get(path)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _deployments(self, owner: str) -> dict[str, Object]:
+        path = path_of("apps/v1", "deployments", self.settings.namespace)
+        found = self.api.list(path, labelSelector=self._selector(owner)).items
+        return {str(one["metadata"]["name"]): one for one in found}
+
+    def _by_deployment(self, owner: str) -> dict[str, list[Object]]:
+        found: dict[str, list[Object]] = defaultdict(list)
+        for pod in self.api.list(self._pods(), labelSelector=self._selector(owner)).items:
+            found[_of(pod)].append(pod)
+        return found
+
+    def _selector(self, owner: str | None) -> str:
+        return labels.selector(self.settings.installation, owner)
+
+    def _pods(self, name: str = "") -> str:
+        return path_of("v1", "pods", self.settings.namespace, name)
+
+    def _deployment(self, name: str) -> str:
+        return path_of("apps/v1", "deployments", self.settings.namespace, name)
+
+
+def _of(pod: Object) -> str:
+    """The Deployment that a pod belongs to, by its labels."""
+    revision = labels.label(pod, labels.REVISION)
+    return labels.name_of(labels.label(pod, labels.OWNER), int(revision) if revision.isdigit() else 0)

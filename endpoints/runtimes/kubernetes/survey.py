@@ -1,0 +1,86 @@
+"""A look around the whole cluster, which a role may forbid; what was seen is good for some seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from endpoints.runtimes.base import Capacity
+from endpoints.runtimes.kubernetes import labels, room
+from endpoints.runtimes.kubernetes.api import Api, Object, Refused, Silent, path_of
+from endpoints.runtimes.kubernetes.settings import Settings
+from endpoints.runtimes.kubernetes.words import sentence
+
+FRESH = 10.0  # seconds that the numbers beside a pod without a node may be old
+ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The nodes that take instances, and the pods that hold room on any."""
+
+    nodes: list[room.Node]
+    pods: list[Object]
+    taken_at: float
+
+
+class Survey:
+    """Looks at most every few seconds for words, and anew whenever the capacity is asked for."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self.api, self.settings = api, settings
+        self._last: Seen | None = None
+        self._lock = threading.Lock()
+
+    def capacity(self) -> Capacity:
+        """See Runtime.capacity. Unknown, with the reason, where the role doesn't let us see nodes or pods."""
+        try:
+            seen = self._look()
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+            return room.unknown(f"{sentence(refused, 'the cluster')} What it holds is not known.")
+        waiting = room.Amount()
+        for pod in seen.pods:
+            ours = labels.label(pod, labels.INSTALLATION) == self.settings.installation
+            if (
+                ours
+                and not pod["spec"].get("nodeName")
+                and pod["metadata"]["namespace"] == self.settings.namespace
+            ):
+                waiting += room.promised(pod, self.settings.gpu_resource)
+        quota, extra = self._quota()
+        return room.capacity(seen.nodes, waiting, quota, extra)
+
+    def shortage(self, pod: Mapping[str, Any]) -> str:
+        """What a pod without a node lacks, in numbers; "" where they can't be had."""
+        with self._lock:
+            seen = self._last
+        if seen is None or time.monotonic() - seen.taken_at > FRESH:
+            try:
+                seen = self._look()
+            except (Refused, Silent):
+                return ""
+        return room.shortage(pod, seen.nodes, self.settings.gpu_resource)
+
+    def _look(self) -> Seen:
+        found = self.api.list(path_of("v1", "nodes")).items
+        pods = self.api.list(path_of("v1", "pods"), fieldSelector=ALIVE).items
+        bearing = [one for pool in self.settings.pools.values() for one in pool.tolerations]
+        taking = room.nodes(found, pods, bearing, self.settings.gpu_resource)
+        seen = Seen(taking, pods, time.monotonic())
+        with self._lock:
+            self._last = seen
+        return seen
+
+    def _quota(self) -> tuple[room.Amount | None, str]:
+        try:
+            found = self.api.list(path_of("v1", "resourcequotas", self.settings.namespace)).items
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+            return None, "; quotas of the namespace may not be seen"
+        return room.quota_left(found, self.settings.gpu_resource), ""

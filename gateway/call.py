@@ -51,6 +51,7 @@ class Call:
         self._head = b""
         self._chunked = False
         self._mute = False
+        self._unframed = False  # no length and no chunks say where the answer ends
 
     @classmethod
     def whole(cls, line: "Line", request: Request, body: bytes) -> "Call":
@@ -164,7 +165,7 @@ class Call:
         if not self.complete or self.line.server.draining:
             self.keep = False
         if not framed and old:
-            self.keep = False  # without a length and without chunks the end is the connection's
+            self.keep, self._unframed = False, True  # the answer ends with the connection
         elif not framed:
             self._chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
@@ -198,6 +199,8 @@ class Call:
 
     def abort(self) -> None:
         self.keep = False
+        if self._unframed:
+            self.line.reset()
 
     def over(self) -> None:
         self.owner, self.finished = None, True

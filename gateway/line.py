@@ -8,7 +8,9 @@ that closes its side has left: the request ends, as behind nginx.
 
 import asyncio
 import re
+import struct
 from collections import deque
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -29,6 +31,7 @@ HEAD_SECONDS = 20.0  # from the first byte of a head to its end
 IDLE_SECONDS = 75.0  # between two requests
 LINGER_SECONDS = 5.0  # for the rest of a body that an early answer left unread
 STALL_SECONDS = 60.0  # for a caller to take what is written, before it is cut off
+AT_ONCE = struct.pack("ii", 1, 0)  # what was not taken is thrown away, and the other side told so
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 SINGLE = (b"host", b"transfer-encoding", b"authorization")  # of two, another reader might take the other
 
@@ -347,6 +350,7 @@ class Line(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer without a request, and hang up."""
+        self.server.app.gateway.count_refused(refusal)
         body = refusal.body()
         head = (
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
@@ -376,6 +380,13 @@ class Line(asyncio.Protocol):
         self.deadline = self.loop.time() + STALL_SECONDS
         if self.transport is not None:
             self.transport.close()
+
+    def reset(self) -> None:
+        """Hang up so that the caller sees an error: for one to whom an end says that the answer is whole."""
+        if self.transport is not None and not self.closed:
+            socket = self.transport.get_extra_info("socket")
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, AT_ONCE)
+            self.transport.abort()
 
     def cut(self) -> None:
         """Hang up at once."""

@@ -222,6 +222,26 @@ async def test_an_answer_without_a_length_ends_with_its_connection(tmp_path: Pat
     assert (await played(tmp_path, head + b'{"a":', b"1}", stays=False)).body == b'{"a":1}'
 
 
+async def test_an_answer_without_a_length_that_breaks_off_does_not_look_whole(tmp_path: Path) -> None:
+    """To HTTP/1.0 the end of the connection is the end of the answer, so a plain end would be a lie."""
+    more = asyncio.Event()
+
+    async def play(writer: asyncio.StreamWriter) -> bool:
+        writer.write(JSON + b"transfer-encoding: chunked\r\n\r\n")
+        while not more.is_set():  # one part may wait for the next before it is passed on
+            writer.write(b"1\r\n[\r\n")
+            await asyncio.sleep(0.005)
+        return False
+
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=HELLO, version="1.0"))
+        assert "content-length" not in (await line.head()).headers
+        more.set()
+        with pytest.raises(ConnectionResetError):
+            await line.ended()
+        assert (await gateway.settled())[0].status == 502
+
+
 async def test_an_answer_that_can_have_no_body_has_none_the_second_time_either(tmp_path: Path) -> None:
     play = says(b"HTTP/1.1 204 No\r\ncontent-length: 2\r\n\r\n{}")
     async with Script(play=play) as engine, house(tmp_path, engine) as gateway:

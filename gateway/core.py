@@ -56,6 +56,7 @@ class Gateway:
         self.jobs: Jobs | None = None
         self.proxies = 0  # trusted ones in front
         self.sockets: dict[int, int] = {}  # open ones by endpoint
+        self.refused: dict[str, int] = {}  # calls that were not admitted, by the error's code
         self.sampler = Sampler()
         self.address_of: Callable[[Client], str] | None = None  # where a call came from, if that is to be told
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,7 +75,7 @@ class Gateway:
         place = locate(self.table, request.path, request.host)
         if place is None:
             known = ("/e/<endpoint>/v1/…", "/healthz")
-            refuse(client, errors.unknown_path(request.path, known))
+            self._turn_away(client, errors.unknown_path(request.path, known))
         elif place.rest == HEALTH:
             tell_health(client, place)
         else:
@@ -84,7 +85,7 @@ class Gateway:
             elif admitted.code == UNKNOWN_KEY and self.look_again is not None:
                 self.spawn(self._admit_anew(client, place, self.look_again))
             else:
-                refuse(client, admitted)
+                self._turn_away(client, admitted)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Do what has to wait, beside everything else."""
@@ -139,7 +140,15 @@ class Gateway:
         if isinstance(admitted, Admitted):
             self._begin(client, admitted)
         else:
-            refuse(client, admitted)
+            self._turn_away(client, admitted)
+
+    def _turn_away(self, client: Client, refusal: Refusal) -> None:
+        self.count_refused(refusal)
+        refuse(client, refusal)
+
+    def count_refused(self, refusal: Refusal) -> None:
+        """A call that never became a request of an endpoint, so nothing else counts it."""
+        self.refused[refusal.code] = self.refused.get(refusal.code, 0) + 1
 
     def limit(self, exchange: Exchange) -> None:
         """Let its quotas judge a request, and tell it."""

@@ -97,7 +97,7 @@ class Duty:
 @dataclass(frozen=True)
 class Now:
     """What only shows at the moment of a scrape. `in_flight` and `ejected` go by instance name, `waiting` (for a
-    turn or for the endpoint to wake) and `sockets` by endpoint id."""
+    turn or for the endpoint to wake) and `sockets` by endpoint id, `refused` by the error's code."""
 
     source: str
     routes: Mapping[str, Route]
@@ -106,6 +106,7 @@ class Now:
     waiting: Mapping[int, int]
     sockets: Mapping[int, int]
     connections: int
+    refused: Mapping[str, int]
     duties: Sequence[Duty]
     spool_failures: int
     unwritten_rows: int
@@ -156,6 +157,10 @@ class Metrics:
         counted = {names[key]: self.series[key] for key in sorted(self.series, key=names.__getitem__)}
         write_requests(page, counted)
         write_amounts(page, counted)
+        page.each(
+            "tir_gateway_rejected_calls_total", "counter", "Calls of no endpoint yet, such as one without a key.",
+            (({"code": code}, count) for code, count in sorted(now.refused.items())),
+        )  # fmt: skip
         write_endpoints(page, now)
         write_duties(page, now)
         page.family("tir_gateway_event_loop_lag_seconds", "histogram", "How late the event loop comes to a timer.")

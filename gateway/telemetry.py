@@ -117,6 +117,7 @@ class Telemetry:
                 waiting=gateway.dispatch.queued,
                 sockets=gateway.sockets,
                 connections=connections,
+                refused=gateway.refused,
                 duties=duties,
                 spool_failures=meter.spool.failures,
                 unwritten_rows=unwritten,

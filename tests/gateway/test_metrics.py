@@ -23,6 +23,7 @@ NOW = Now(
     waiting={5: 4},
     sockets={5: 2},
     connections=9,
+    refused={"invalid_api_key": 7},
     duties=[Duty("routes", 1_772_356_050.5, False), Duty("valkey", None, True)],
     spool_failures=2,
     unwritten_rows=6,
@@ -101,6 +102,8 @@ def test_what_goes_on_now_is_told_by_endpoint_and_instance() -> None:
     assert value(page, "tir_gateway_ready_instances", endpoint="tiny") == 1
     assert value(page, "tir_gateway_ejected_instances", endpoint="tiny") == 1
     assert value(page, "tir_gateway_waiting_requests", endpoint="tiny") == 4
+    assert value(page, "tir_gateway_open_websockets", endpoint="tiny") == 2
+    assert value(page, "tir_gateway_rejected_calls_total", code="invalid_api_key") == 7
     assert value(page, "tir_gateway_connections") == 9
     assert value(page, "tir_gateway_spool_failures_total") == 2
     assert value(page, "tir_gateway_unwritten_rows") == 6

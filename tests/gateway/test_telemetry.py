@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.access_log import AccessLog, Mode, to
 from gateway.callers import address_of
 from gateway.telemetry import Options
+from tests.gateway.caller import once
 from tests.gateway.engine import Engine
 from tests.gateway.house import ASK, House, house
 
@@ -42,6 +43,31 @@ async def test_a_scrape_counts_what_ended_a_moment_ago(gateway: House) -> None:
     assert of(page, "tir_gateway_event_loop_lag_seconds_count") > 0
     again = await scraped(gateway)
     assert of(again, "tir_gateway_requests_total", endpoint="tiny", status="2xx") == 2
+
+
+async def test_calls_that_never_became_an_endpoints_are_counted_by_what_was_wrong(gateway: House) -> None:
+    for path, key in (
+        ("/e/tiny/v1/models", "Bearer no"),
+        ("/e/tiny/v1/models", ""),
+        ("/nowhere", ""),
+        ("/e/no/x", ""),
+    ):
+        await gateway.call.get(path, headers={"authorization": key})
+    await gateway.call.get("/e/no/v1/models")
+    await once(gateway, b"nonsense\r\n\r\n")
+    page = (await gateway.call.get("/metrics", headers={"authorization": ""})).text
+    counted = dict(
+        line.split(" ") for line in page.splitlines() if line.startswith("tir_gateway_rejected_calls_total")
+    )
+    wrong = {
+        "invalid_api_key": 1,
+        "missing_api_key": 2,
+        "unknown_url": 1,
+        "endpoint_not_found": 1,
+        "invalid_request": 1,
+    }
+    assert counted == {f'tir_gateway_rejected_calls_total{{code="{code}"}}': str(n) for code, n in wrong.items()}
+    assert gateway.records == []
 
 
 async def test_metrics_are_for_this_machine_until_a_token_opens_them(gateway: House) -> None:

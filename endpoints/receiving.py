@@ -13,7 +13,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime
 from threading import Lock
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, Final, Protocol
 
 from django.conf import settings
 
@@ -198,7 +198,7 @@ def _busy() -> None:
     raise Problem(423, "busy", "A piece of this upload is being received right now. Ask for the offset again.")
 
 
-def place_whole(draft: VersionDraft, path: str, file: BinaryIO, size: int, *, by: By, at: datetime) -> Upload:
+def place_whole(draft: VersionDraft, path: str, file: Stream, size: int, *, by: By, at: datetime) -> Upload:
     """A file that came in one piece with a form. Raises as `expect` and `receive` do, and leaves nothing then."""
     upload = expect(draft, path, size, by=by, at=at)
     try:

@@ -6,17 +6,22 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from endpoints.sources import store as storage
+from endpoints.sources.__main__ import main
 from tests.endpoints.sources.conftest import LARGE
 from tests.hub import Fault, Hub, Repo
 from tests.wait import until
 
 FILES = ["config.json", "weights/a.gguf"]
+
+
+Run = Callable[[Path, Path], tuple[int, list[dict[str, Any]]]]
 
 
 class Reaches:
@@ -44,14 +49,20 @@ def command(spec: Path, into: Path) -> list[str]:
     return [sys.executable, "-m", "endpoints.sources", str(spec), str(into)]
 
 
-def run(spec: Path, into: Path) -> tuple[int, list[dict[str, Any]]]:
-    """The exit code and the lines."""
-    done = subprocess.run(command(spec, into), capture_output=True, text=True, check=False, timeout=60)
-    assert done.stderr == ""
-    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run(spec, into)`: the exit code and the lines."""
+
+    def run(spec: Path, into: Path) -> tuple[int, list[dict[str, Any]]]:
+        code = main([str(spec), str(into)])
+        said = capsys.readouterr()
+        assert said.err == ""
+        return code, [json.loads(line) for line in said.out.splitlines()]
+
+    return run
 
 
-def test_the_files_lie_in_the_folder_and_progress_is_told(spec: Path, tmp_path: Path) -> None:
+def test_the_files_lie_in_the_folder_and_progress_is_told(run: Run, spec: Path, tmp_path: Path) -> None:
     code, lines = run(spec, tmp_path / "model")
     assert code == 0
     assert lines[-1] == {"path": str(tmp_path / "model/config.json")}
@@ -63,7 +74,7 @@ def test_the_files_lie_in_the_folder_and_progress_is_told(spec: Path, tmp_path: 
     assert there == {*FILES, ".tir-fetched", "locks/tir-fetched.lock"}
 
 
-def test_a_second_run_asks_nobody(spec: Path, hub: Hub, tmp_path: Path) -> None:
+def test_a_second_run_asks_nobody(run: Run, spec: Path, hub: Hub, tmp_path: Path) -> None:
     assert run(spec, tmp_path / "model")[0] == 0
     asked = len(hub.requests)
     assert run(spec, tmp_path / "model") == (0, [{"path": str(tmp_path / "model/config.json")}])
@@ -73,7 +84,7 @@ def test_a_second_run_asks_nobody(spec: Path, hub: Hub, tmp_path: Path) -> None:
     assert (tmp_path / "model/weights/a.gguf").read_bytes() == LARGE
 
 
-def test_what_was_killed_goes_on_where_it_ended(spec: Path, hub: Hub, tmp_path: Path) -> None:
+def test_what_was_killed_goes_on_where_it_ended(run: Run, spec: Path, hub: Hub, tmp_path: Path) -> None:
     hub.fault(Fault("/cdn/", pause=0.02))
     process = subprocess.Popen(command(spec, tmp_path / "model"), stdout=subprocess.DEVNULL)
     partial = tmp_path / "model/.tir/partial"
@@ -85,7 +96,7 @@ def test_what_was_killed_goes_on_where_it_ended(spec: Path, hub: Hub, tmp_path: 
     assert hub.asked("/cdn/")[-1].headers["Range"].startswith("bytes=")
 
 
-def test_a_failure_is_one_clear_sentence(spec: Path, hub: Hub, tmp_path: Path) -> None:
+def test_a_failure_is_one_clear_sentence(run: Run, spec: Path, hub: Hub, tmp_path: Path) -> None:
     asked = json.loads(spec.read_text())
     del asked["credential_file"]
     spec.write_text(json.dumps(asked))
@@ -96,7 +107,9 @@ def test_a_failure_is_one_clear_sentence(spec: Path, hub: Hub, tmp_path: Path) -
     assert run(tmp_path / "nothing.json", tmp_path / "model")[0] == 1
 
 
-def test_a_pickle_that_reaches_for_the_machine_is_not_handed_over(hub: Hub, spec: Path, tmp_path: Path) -> None:
+def test_a_pickle_that_reaches_for_the_machine_is_not_handed_over(
+    run: Run, hub: Hub, spec: Path, tmp_path: Path
+) -> None:
     evil = written(hub, tmp_path, model_id="lab/evil", files=["weights.pkl"])
     code, lines = run(evil, tmp_path / "model")
     assert (code, lines[-1]["code"]) == (1, "unsafe")

@@ -41,24 +41,21 @@ def moto() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def admin(moto: str) -> Any:
-    """A client of the server's owner."""
-    session: Any = Session()
-    client = session.create_client(
-        "s3",
-        region_name="us-east-1",
-        endpoint_url=moto,
-        aws_access_key_id="admin",
-        aws_secret_access_key="admin",
-    )
+    """A client of the server's owner; what a test changes lies under a name of its own."""
+    client = owner("s3", moto)
     client.create_bucket(Bucket="models")
     for key, data in FILES.items():
         client.put_object(Bucket="models", Key=key, Body=data)
-    yield client
-    for one in client.list_objects_v2(Bucket="models").get("Contents", []):
-        client.delete_object(Bucket="models", Key=one["Key"])
-    client.delete_bucket(Bucket="models")
+    return client
+
+
+def owner(service: str, moto: str) -> Any:
+    session: Any = Session()
+    return session.create_client(
+        service, "us-east-1", endpoint_url=moto, aws_access_key_id="admin", aws_secret_access_key="admin"
+    )
 
 
 @pytest.fixture
@@ -160,11 +157,12 @@ def test_a_declared_sha256_is_held_against_the_bytes(s3: S3, front: Front, admin
 
 
 def test_an_object_that_changed_since_it_was_pinned_is_refused(s3: S3, admin: Any, tmp_path: Path) -> None:
-    revision = s3().check().revision
-    admin.put_object(Bucket="models", Key="models/tiny/README.md", Body=b"other objects don't matter")
-    s3(revision=revision).fetch(tmp_path / "one", ignore, ["tiny.gguf"])
-    admin.put_object(Bucket="models", Key="models/tiny/tiny.gguf", Body=LARGE[:-1] + b"x")
-    pinned = s3(revision=revision)
+    admin.put_object(Bucket="models", Key="changed/tiny.gguf", Body=LARGE)
+    revision = s3(path="changed").check().revision
+    admin.put_object(Bucket="models", Key="changed/README.md", Body=b"other objects don't matter")
+    s3(path="changed", revision=revision).fetch(tmp_path / "one", ignore, ["tiny.gguf"])
+    admin.put_object(Bucket="models", Key="changed/tiny.gguf", Body=LARGE[:-1] + b"x")
+    pinned = s3(path="changed", revision=revision)
     code, field, said = problem(lambda: pinned.fetch(tmp_path / "two", ignore, ["tiny.gguf"]))
     assert (code, field) == ("changed", "path")
     assert "Deploy a new revision" in said
@@ -173,22 +171,24 @@ def test_an_object_that_changed_since_it_was_pinned_is_refused(s3: S3, admin: An
 def test_an_object_that_changes_while_it_is_fetched_is_not_mixed(
     s3: S3, front: Front, admin: Any, tmp_path: Path
 ) -> None:
+    admin.put_object(Bucket="models", Key="changing/tiny.gguf", Body=LARGE)
     front.fault(Fault("tiny.gguf", cut_after=300_000))
     changing = threading.Event()
 
     def progress(done: int, total: int) -> None:
         if done and not changing.is_set():
             changing.set()
-            admin.put_object(Bucket="models", Key="models/tiny/tiny.gguf", Body=b"x" * len(LARGE))
+            admin.put_object(Bucket="models", Key="changing/tiny.gguf", Body=b"x" * len(LARGE))
 
-    source = s3()
+    source = s3(path="changing")
     assert problem(lambda: source.fetch(tmp_path, progress, ["tiny.gguf"]))[:2] == ("changed", "path")
 
 
 def test_an_object_that_is_gone_is_said(s3: S3, admin: Any, tmp_path: Path) -> None:
-    source = s3()
+    admin.put_object(Bucket="models", Key="going/tiny.gguf", Body=LARGE)
+    source = s3(path="going")
     source.files()
-    admin.delete_object(Bucket="models", Key="models/tiny/tiny.gguf")
+    admin.delete_object(Bucket="models", Key="going/tiny.gguf")
     assert problem(lambda: source.fetch(tmp_path, ignore, ["tiny.gguf"]))[:2] == ("gone", "path")
 
 
@@ -232,10 +232,7 @@ def test_a_real_server_looks_at_key_secret_and_rights(s3: S3, moto: str) -> None
 
 def reader(moto: str, bucket: str) -> tuple[str, str]:
     """The access key of somebody who may read this bucket."""
-    session: Any = Session()
-    iam = session.create_client(
-        "iam", "us-east-1", endpoint_url=moto, aws_access_key_id="admin", aws_secret_access_key="admin"
-    )
+    iam = owner("iam", moto)
     user = f"{bucket}-{time.monotonic_ns()}"
     iam.create_user(UserName=user)
     all_of_it = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
@@ -259,9 +256,9 @@ def test_without_a_key_nothing_is_signed(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "machine")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     assert problem(s3(access_key="", token=None).check)[:2] == ("forbidden", "access_key")
-    admin.put_bucket_acl(Bucket="models", ACL="public-read")
-    admin.put_object_acl(Bucket="models", Key="models/tiny/tiny.gguf", ACL="public-read")
-    s3(access_key="", token=None).check()
+    admin.create_bucket(Bucket="public", ACL="public-read")
+    admin.put_object(Bucket="public", Key="tiny.gguf", Body=LARGE, ACL="public-read")
+    assert s3(bucket="public", path="", access_key="", token=None).check().facts
     assert not any("Authorization" in one.headers for one in front.passed)
 
 

@@ -6,7 +6,7 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import building, controller, preparation, region_upkeep, scaler, sweep
+from endpoints import building, controller, preparation, region_upkeep, scaler, sweep, tidying
 from endpoints.models import Region
 from endpoints.regions import measure
 

@@ -84,10 +84,17 @@ def _image(endpoint: Endpoint, spec: Spec) -> Image | None:
         )
     if endpoint.region.runtime == RuntimeKind.PROCESS:
         return None
-    images = endpoint.region.config.get("images", {})
+    return Image(image_name(endpoint.region, spec))
+
+
+def image_name(region: Region, spec: Spec) -> str:
+    """The container that is asked for: the user's own, the region's for this framework, or ours."""
+    if spec.custom:
+        return spec.container.image
+    images = region.config.get("images", {})
     version = spec.framework_version
     named = images.get(f"{spec.framework}:{version}") or images.get(spec.framework)
-    return Image(str(named or f"tir-serving-{spec.framework}:{version or 'latest'}"))
+    return str(named or f"tir-serving-{spec.framework}:{version or 'latest'}")
 
 
 def _pinned(endpoint: Endpoint, source: SourceSpec, resolved: dict[str, Any]) -> dict[str, Any]:

@@ -204,6 +204,9 @@ def config(workload: Workload, command: Command, labels: Labels, place: Place) -
         "User": place.user,
         "Labels": labels.to_dict(),
         "ExposedPorts": {port: {}},
+        "Healthcheck": {
+            "Test": ["NONE"]
+        },  # the controller probes: an image's own check would cost a process each time
         "HostConfig": _limits(workload, labels, place) | _walls(place, port),
         "NetworkingConfig": {"EndpointsConfig": {place.network: {}}},
     }

@@ -46,6 +46,12 @@ def found(host: Host, command: Command) -> dict[str, Any] | None:
     return inspect(host, name)
 
 
+def built(image: Mapping[str, Any] | None) -> str:
+    """The name of an image that was built upon another, "" for any other."""
+    names = (image or {}).get("RepoTags") or ()
+    return next((str(name) for name in names if name.startswith(f"{BUILT}:")), "")
+
+
 def _name(base: Mapping[str, Any], command: Command) -> str:
     """What the image is called: as it was named, or by a digest of what is built upon it."""
     if command.engine == CUSTOM or not command.requirements.strip():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -60,6 +60,13 @@ class Anchors:
         draft = self.folder / f"{container}.{os.getpid()}"
         draft.write_text(json.dumps(asdict(anchor)), "ascii")
         draft.replace(self.folder / container)
+
+    def keep(self, containers: Collection[str]) -> None:
+        """Drop those of all others."""
+        with suppress(FileNotFoundError):
+            for file in self.folder.iterdir():
+                if file.name.partition(".")[0] not in containers:
+                    file.unlink(missing_ok=True)
 
     def drop(self, container: str) -> None:
         with suppress(FileNotFoundError):

@@ -8,7 +8,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +29,7 @@ from endpoints.runtimes.base import (
     Unavailable,
     Workload,
 )
-from endpoints.runtimes.docker import images, logs
+from endpoints.runtimes.docker import images, logs, tidying
 from endpoints.runtimes.docker.containers import (
     CUSTOM,
     LEAVING,
@@ -46,6 +46,7 @@ from endpoints.runtimes.docker.containers import (
 from endpoints.runtimes.docker.gpus import Room, choose, room_of
 from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, words
 from endpoints.runtimes.docker.logs import Anchors
+from endpoints.runtimes.docker.tidying import Brought
 from endpoints.runtimes.docker.usage import Meter
 
 LOOK_EVERY = 0.2
@@ -111,6 +112,7 @@ class DockerRuntime:
         self.store = data_dir.resolve() / "models"
         self.locks = data_dir.resolve() / "locks"
         self.anchors = Anchors(data_dir.resolve() / "docker" / "logs")
+        self.brought = Brought(data_dir.resolve() / "docker" / "images.json")
         self.meter = Meter()
         self._ended: dict[str, Observed] = {}
         self._hidden: dict[str, tuple[str, ...]] = {}
@@ -130,12 +132,31 @@ class DockerRuntime:
         said, away = [], []
         for host in self.hosts:
             try:
-                said.append(images.bring(host, command, report))
+                said.append(self._bring(host, command, report))
             except Unavailable as problem:
                 away.append(str(problem))
         if not said:
             raise Unavailable("; ".join(away))
         return " ".join([*said, *away])
+
+    def _bring(self, host: Host, command: Command, report: Report) -> str:
+        there = images.found(host, command)
+        said = images.bring(host, command, report)
+        now = images.found(host, command)
+        for each in (command.image.name if command.image and not there else "", images.built(now)):
+            if each:
+                self.brought.note(host, each, time.time())
+        return said
+
+    def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
+        """Take away what nothing needs; which images. `keep` names those that a revision may want again."""
+        removed = []
+        for host in self.hosts:
+            removed += tidying.images(host, self.brought, keep, at)
+            with self._lock("-placement"):
+                tidying.network(host, self.installation)
+        self.anchors.keep({one.id for _, one in self._everything(None)})
+        return removed
 
     # ── how many run ────────────────────────────────────────────────────────────────────────────
     def apply(self, workload: Workload) -> None:

@@ -97,6 +97,19 @@ def asking(host: Host) -> Iterator[docker.APIClient]:
         raise Unavailable(f"Docker on {host.name} can't be reached at {host.url}: {_root(error)}") from error
 
 
+def let_read(model: str) -> None:
+    """Let the user that instances run as read a model. The data folder around it stays closed to everybody."""
+    path = Path(model)
+    folder = path.parent if path.is_file() else path
+    try:
+        for each in (folder, *folder.rglob("*")):
+            mode = each.stat().st_mode
+            if (wanted := mode | (0o055 if each.is_dir() else 0o044)) != mode:
+                each.chmod(wanted)
+    except OSError as error:
+        raise Unavailable(f"The model at {model} can't be made readable: {error}") from error
+
+
 def words(error: APIError) -> str:
     """What the engine said."""
     return str(error.explanation or error).strip().rstrip(".")

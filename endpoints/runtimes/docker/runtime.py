@@ -44,7 +44,7 @@ from endpoints.runtimes.docker.containers import (
     read,
 )
 from endpoints.runtimes.docker.gpus import Room, choose, room_of
-from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, words
+from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, let_read, words
 from endpoints.runtimes.docker.logs import Anchors
 from endpoints.runtimes.docker.tidying import Brought
 from endpoints.runtimes.docker.usage import Meter
@@ -224,6 +224,8 @@ class DockerRuntime:
 
     def _place(self, room: Room, command: Command, workload: Workload, known: Mapping[str, Any]) -> Place:
         host = room.host
+        if command.model:
+            let_read(command.model)
         return Place(
             image=known["Id"],
             user=self._user(command, known),

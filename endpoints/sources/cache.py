@@ -24,8 +24,9 @@ GRACE: Final = 3600.0  # seconds for which what was just used or fetched is left
 PARTIAL_LASTS: Final = 7 * 86400.0  # seconds after which a download that nobody goes on with is given up
 FLOOR: Final = 1 << 30  # bytes of the disk that are kept free, with or without a limit
 OWN: Final = frozenset({"blobs", "partial", "locks", "known", "verified", "removed"})  # the store's own folders
-KEPT: Final = frozenset({"named", "registry", "repositories"})  # the registry's versions; what Git fetches from
-KEPT_DEPTH, USUAL_DEPTH = 2, 3  # parts of a unit's path
+KEPT: Final = frozenset({"named", "registry"})  # the registry's versions
+SHALLOW: Final = KEPT | {"repositories"}  # what Git fetches from is fetched again when it is needed
+SHALLOW_DEPTH, USUAL_DEPTH = 2, 3  # parts of a unit's path
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _remove_unless_used(store: Path, unit: Unit, now: float) -> bool:
 
 
 def _depth(top: str) -> int:
-    return KEPT_DEPTH if top in KEPT else USUAL_DEPTH
+    return SHALLOW_DEPTH if top in SHALLOW else USUAL_DEPTH
 
 
 def _lock(unit: str) -> str:

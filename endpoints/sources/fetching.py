@@ -54,6 +54,7 @@ def fetch_all(
     _require_space(wanted, store)
     for one in wanted:
         _bring(one, store, home / one.file.path, _shifted(progress, before, total), origin, patience)
+        cache.claim(store, home)
         before += one.file.size
         progress(before, total)
     return home / wanted[0].file.path

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from endpoints.sources import cache
 from endpoints.sources import store as storage
 from endpoints.sources.base import SourceProblem
 from endpoints.sources.git_client import Access, Failed, local, run
@@ -186,7 +187,8 @@ class Repository:
     def _locked(self, waiting: Waiting) -> Iterator[int]:
         """Alone with the repository, which is made if it isn't there; what a killed fetch left is removed."""
         with storage.locked(self.store, storage.key_of("repository", self.access.address.url), waiting) as held:
-            if not self.path.exists():
+            cache.claim(self.store, self.path)
+            if not (self.path / "HEAD").exists():
                 self._make()
             for pattern in LEFT_BEHIND:
                 for file in self.path.glob(pattern):
@@ -201,6 +203,6 @@ class Repository:
             run(["init", "--quiet", "--bare", "--template=", str(fresh)], local())
             url = self.access.address.url.replace("\\", "\\\\").replace('"', '\\"')
             (fresh / "config").write_text(CONFIG.format(url=url))
-            fresh.rename(self.path)
+            fresh.rename(self.path)  # over the empty folder that the claim made
         finally:
             shutil.rmtree(fresh, ignore_errors=True)

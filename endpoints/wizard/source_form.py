@@ -11,6 +11,7 @@ from django import forms
 
 from endpoints import offers
 from endpoints.sources import SourceProblem
+from endpoints.sources.git_address import Address
 from endpoints.spec import Framework, SourceKind, SourceSpec
 from endpoints.wizard.fields import PLAIN, OneOf
 from endpoints.wizard.forms import StepForm
@@ -19,7 +20,6 @@ from endpoints.wizard.source_kinds import KINDS
 
 MODEL_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$", re.ASCII)
 BUCKET = re.compile(r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", re.ASCII)
-SCP = re.compile(r"^[\w.-]+@[\w.-]+:[^/].*$", re.ASCII)  # git@host:path
 OTHER_KIND: Final = "This kind of source doesn't have it."
 MOST_PROBLEMS: Final = 3  # told at once; the report has all
 NO_FILE: Final = "Only llama.cpp loads one file; every other engine gets the whole folder."
@@ -138,19 +138,22 @@ class SourceForm(StepForm):
         self._revision()
         if not url:
             self.add_error("url", "Give the repository's address, such as https://git.example.com/team/model.git.")
-        elif not SCP.match(url):
-            self._clean_url(url, "https://, ssh:// or git@host:path", ("https", "http", "ssh"))
+            return
+        try:
+            Address.of(url)
+        except SourceProblem as problem:
+            self.add_error("url", problem.message)
 
-    def _clean_url(self, url: str, forms_of: str, schemes: tuple[str, ...]) -> None:
+    def _clean_service(self, url: str) -> None:
         try:
             parts = urlsplit(url)
             parts.port  # noqa: B018  raises where it is no number
         except ValueError:
             parts = urlsplit("")
-        if parts.scheme not in schemes or not parts.hostname or any(letter.isspace() for letter in url):
-            self.add_error("url", f"“{url}” is no address for this. It begins with {forms_of}.")
-        elif parts.password is not None or (parts.username and parts.scheme != "ssh"):
+        if parts.username or parts.password:
             self.add_error("url", IN_URL)
+        elif parts.scheme not in ("https", "http") or not parts.hostname:
+            self.add_error("url", f"“{url}” is no address of a service. It begins with https://.")
 
     def _clean_bucket(self) -> None:
         cleaned, bucket = self.cleaned_data, self.cleaned_data.get("bucket") or ""
@@ -159,7 +162,7 @@ class SourceForm(StepForm):
         elif not BUCKET.match(bucket):
             self.add_error("bucket", f"“{bucket}” is no bucket's name: small letters, digits, dots and hyphens.")
         if url := cleaned.get("url"):
-            self._clean_url(url, "https://", ("https", "http"))
+            self._clean_service(url)
         if cleaned.get("kind") != SourceKind.S3:
             return
         key, secret = cleaned.get("access_key") or "", cleaned.get("token_secret") or ""

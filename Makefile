@@ -2,6 +2,7 @@
 # make test   every test
 # make check  the gate without tests: style, types, imports, migrations, deployment checks
 # make bench  the benchmarks
+# make test-docker  the tests that run containers, with a Docker engine of their own (root; Debian's docker.io)
 # make compiled  the gateway's hot path as C, which is faster; needs a C compiler
 # make test-torch  the tests that need PyTorch, in an environment of their own (some gigabytes)
 #
@@ -11,7 +12,7 @@ BIN := .venv/bin
 PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
 BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 
-.PHONY: up stop-all test test-torch check bench compiled
+.PHONY: up stop-all test test-docker test-torch check bench compiled
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -22,6 +23,9 @@ stop-all: .venv/installed
 
 test: .venv/installed
 	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),.ci/test)
+
+test-docker: .venv/installed
+	$(BIN)/python -m pytest tests/docker $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check

@@ -114,7 +114,6 @@ def _model_page(request: HttpRequest, here: Membership, found: RegisteredModel, 
 def version(request: HttpRequest, project: str, name: str, number: int) -> HttpResponse:
     here = access.membership(request.user, project, Right.VIEW)
     found = version_of(here.project, name, number)
-    layout = found.layout
     context = {
         "here": here,
         "model": found.model,
@@ -122,7 +121,7 @@ def version(request: HttpRequest, project: str, name: str, number: int) -> HttpR
         "kind": KINDS.get(found.kind, found.kind),
         "engine": NATURAL.get(found.kind, ""),
         "facts": _facts(found),
-        "notes": [*(layout.notes if layout else ()), *found.scan],
+        "notes": found.findings,
         "lineage": _linked(here, found),
         "children": found.children.filter(model__in=RegisteredModel.objects.usable_in(here.project)),
         "users": found.used_by(here.project),

@@ -117,14 +117,15 @@ def model_shown(model: RegisteredModel) -> ModelOut:
 
 
 def version_shown(project: Project, version: ModelVersion) -> VersionOut:
-    notes = [*(version.layout.notes if version.layout else ()), *version.scan]
     return VersionOut(
         model=version.model.name,
         number=version.number,
         kind=version.kind,
         size_bytes=version.size_bytes,
         files=[FileOut(path=one["path"], size=one["size"], sha256=one.get("sha256")) for one in version.files],
-        report=[NoteOut(path=note.path, level=note.level, text=note.text, todo=note.todo) for note in notes],
+        report=[
+            NoteOut(path=note.path, level=note.level, text=note.text, todo=note.todo) for note in version.findings
+        ],
         notes=version.notes,
         lineage=[ancestor.label for ancestor in version.lineage],
         used_by=[str(revision) for revision in version.used_by(project)],

@@ -20,7 +20,7 @@ from endpoints.models.deployment import Deployment, DeploymentState, Instance
 from endpoints.models.endpoint import By, Revision
 from endpoints.models.event import Event, Severity, actor_fields
 from endpoints.sources.layout import Layout
-from endpoints.sources.note import Note, worst
+from endpoints.sources.note import LEVELS, Note, worst
 from endpoints.sources.registry import main_of
 from endpoints.spec import SourceKind
 
@@ -184,13 +184,17 @@ class ModelVersion(models.Model):
         return Layout.from_dict(self.report["layout"]) if self.report.get("layout") else None
 
     @property
-    def scan(self) -> list[Note]:
-        return [Note(**note) for note in self.report.get("scan", [])]
+    def findings(self) -> list[Note]:
+        """What was said of its files when it was made, the worst first: of each what looking into it found, if any."""
+        scanned = [Note(**note) for note in self.report.get("scan", [])]
+        looked_into = {note.path for note in scanned}
+        named = [note for note in (self.layout.notes if self.layout else ()) if note.path not in looked_into]
+        return sorted([*scanned, *named], key=lambda note: (-LEVELS.index(note.level), note.path))
 
     @property
     def level(self) -> str:
         """The worst of what is said of its files."""
-        return worst([*(self.layout.notes if self.layout else ()), *self.scan])
+        return worst(self.findings)
 
     @property
     def lineage(self) -> list[Ancestor]:

@@ -15,6 +15,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, cast
 
@@ -26,6 +27,9 @@ from endpoints.sources.trust import DANGEROUS, UNKNOWN, judged
 SECONDS: Final = 60.0
 SAFER: Final = "Save the weights as safetensors, which hold numbers only."
 LARGEST_HEADER: Final = 100 << 20  # of a safetensors file, as its own library allows
+TORCH_BIN: Final = re.compile(r"(pytorch_model|adapter_model|diffusion_pytorch_model|training_args).*\.bin$")
+UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+BROKEN: Final = (*UNREADABLE, RuntimeError, NotImplementedError)  # the last two: ways of packing nobody here knows
 MOST_MEMBERS: Final = 200_000
 LAMBDA: Final = re.compile(rb'"class_name"\s*:\s*"Lambda"')
 NUMPY: Final = b"\x93NUMPY"
@@ -45,35 +49,33 @@ def scan_folder(root: Path, files: Sequence[str], *, seconds: float = SECONDS) -
 
 
 def _scan(root: Path, path: str, deadline: Deadline) -> list[Note]:
-    local, suffixes = root / path, PurePosixPath(path.lower()).suffixes
-    expected = bool(PICKLED & set(suffixes))
+    name = PurePosixPath(path.lower())
+    known = bool(PICKLED & set(name.suffixes))
+    told = (
+        [Note(path, BAD, "It is damaged or no pickle: {}.", "Fetch or upload it again.")]
+        if _is_pickle(name)
+        else []
+    )
     try:
-        with local.open("rb") as file:
-            return _judge(file, local.stat().st_size, path, suffixes[-1] if suffixes else "", expected, deadline)
+        with (root / path).open("rb") as file:
+            return _judge(file, (root / path).stat().st_size, path, name.suffix, known, deadline)
     except FileNotFoundError:
         return [Note(path, BAD, "The file is gone.", "Fetch or upload it again.")]
     except TooLong:
         return [Note(path, BAD, "It can't be looked through in the time allowed for it.", SAFER)]
     except NotAPickle as wrong:
-        return (
-            [Note(path, BAD, f"It is damaged or no pickle: {wrong}.", "Fetch or upload it again.")]
-            if expected
-            else []
-        )
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-    ) as wrong:
+        return [replace(note, text=note.text.format(wrong)) for note in told]
+    except BROKEN as wrong:
         said = str(wrong).splitlines()[0][:120] if str(wrong) else type(wrong).__name__
-        return [Note(path, BAD, f"It is damaged: {said}.", "Fetch or upload it again.")] if expected else []
+        return [replace(note, text=note.text.format(said)) for note in told]
 
 
-def _judge(file: IO[bytes], size: int, path: str, suffix: str, expected: bool, deadline: Deadline) -> list[Note]:
+def _is_pickle(name: PurePosixPath) -> bool:
+    """Whether such a file must be one; other programs than torch call raw numbers .bin."""
+    return bool((PICKLED - {".bin"}) & set(name.suffixes)) or bool(TORCH_BIN.match(name.name))
+
+
+def _judge(file: IO[bytes], size: int, path: str, suffix: str, known: bool, deadline: Deadline) -> list[Note]:
     start = file.read(8)
     file.seek(0)
     if suffix == ".safetensors":
@@ -84,9 +86,9 @@ def _judge(file: IO[bytes], size: int, path: str, suffix: str, expected: bool, d
         return _lambdas(file, path, deadline)
     if start.startswith(NUMPY):
         return _told(path, _npy(file, deadline))
-    if expected and (unpacked := _unpacked(start, file)):
+    if known and (unpacked := _unpacked(start, file)):
         return _told(path, _pickles(unpacked, deadline))
-    if expected or looks_pickled(start):
+    if known or looks_pickled(start):
         return _told(path, _pickles(file, deadline))
     return []
 

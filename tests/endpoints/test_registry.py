@@ -239,6 +239,7 @@ def test_a_model_is_registered_filled_and_published_without_scripts() -> None:
     assert (wrong.status_code, "id_name_error" in wrong.content.decode()) == (422, True)
     client.post("/projects/alpha/models/new/", {"name": "tiny", "license": "MIT", "description": "Small."})
     assert client.post("/projects/alpha/models/new/", {"name": "tiny"}).status_code == 422
+    assert client.get("/projects/alpha/models/").status_code == 200, "a model without a version yet"
     page = client.post("/projects/alpha/models/tiny/drafts/", {"origin": "run 7"})["Location"]
     taken = client.post(page, {"file": SimpleUploadedFile("model.gguf", gguf({}))})
     assert taken["Location"] == page

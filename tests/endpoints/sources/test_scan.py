@@ -185,10 +185,10 @@ def test_joblib_arrays_between_the_opcodes_hide_nothing(tmp_path: Path) -> None:
     ("name", "data"),
     [
         ("cut.pkl", pickle.dumps(list(range(1000)))[:-20]),
-        ("cut.bin", old_torch(pickle.dumps({}, 2))[:-4]),
+        ("pytorch_model-00001-of-00002.bin", old_torch(pickle.dumps({}, 2))[:-4]),
         ("cut.pt", zipped(a__data_dot_pkl=pickle.dumps({}))[:-30]),
         ("inside.pt", zipped(a__data_dot_pkl=pickle.dumps(list(range(99)))[:-20])),
-        ("page.bin", b"<html>Not Found</html>"),
+        ("pytorch_model.bin", b"<html>Not Found</html>"),
         ("cut.pkl.gz", gzip.compress(pickle.dumps(list(range(10_000))))[:-40]),
         ("short.safetensors", struct.pack("<Q", 1 << 40) + b"{}"),
         ("text.safetensors", struct.pack("<Q", 2) + b"<h"),
@@ -200,6 +200,13 @@ def test_damaged_files_are_told_in_words(tmp_path: Path, name: str, data: bytes)
     assert note
     assert note.level == "bad"
     assert note.todo
+
+
+def test_raw_numbers_of_other_programs_are_no_damaged_pickles_but_looked_into_all_the_same(tmp_path: Path) -> None:
+    assert looked(tmp_path, "openvino_model.bin", bytes(range(256)) * 64) is None
+    note = looked(tmp_path, "vocab.bin", pickle.dumps(Calls(os.system, ("true",)), 0) + b"\0" * 64)
+    assert note
+    assert note.level == "bad"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ class Engine:
     def start(self) -> None:
         argv = ["dockerd", "--host", self.url, "--data-root", f"{self.folder}/data"]
         argv += ["--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"]
-        argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--bridge=none"]
+        argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
+        # An engine that has no bridge of its own takes away the one of an engine that is there.
+        argv += ["--bridge=docker0" if Path("/sys/class/net/docker0").exists() else "--bridge=none"]
         argv += ["--live-restore"] if self.live_restore else []
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)

@@ -185,7 +185,7 @@ class ModelVersion(models.Model):
 
     @property
     def findings(self) -> list[Note]:
-        """What was said of its files when it was made, the worst first: of each what looking into it found, if any."""
+        """What was said of its files when it was made, the worst first; looking into one outweighs its name."""
         scanned = [Note(**note) for note in self.report.get("scan", [])]
         looked_into = {note.path for note in scanned}
         named = [note for note in (self.layout.notes if self.layout else ()) if note.path not in looked_into]

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.localhost import Localhost
 
 PIECE = 8192
 HOP = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive", "server", "date"})
@@ -52,7 +53,7 @@ Door = Callable[[str, str, Mapping[str, str], bytes], Answer | None]
 """`door(method, path, headers, body)`: an answer of its own, or None to let it through."""
 
 
-class Front:
+class Front(Localhost):
     """`door` is asked before the server behind is; it may be all there is."""
 
     def __init__(self, behind: str = "", *, door: Door | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -60,22 +61,7 @@ class Front:
         self.passed: list[Passed] = []
         self.faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.front = self  # type: ignore[attr-defined]
-        if tls:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "Front":
-        threading.Thread(target=lambda: self._server.serve_forever(0.02), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler, tls=tls)
 
     def fault(self, fault: Fault) -> None:
         self.faults.append(fault)
@@ -104,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Any
 
     def do_GET(self) -> None:
-        front: Front = self.server.front
+        front: Front = self.server.owner
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         passed = Passed(self.command, self.path, dict(self.headers))
         front.passed.append(passed)

@@ -14,10 +14,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.localhost import Localhost
 
 API = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)(/revision/(?P<revision>[^/]+))?$")
 TREE = re.compile(r"^/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)$")
@@ -70,7 +71,7 @@ class Asked:
     headers: Mapping[str, str]
 
 
-class Hub:
+class Hub(Localhost):
     """`tokens`: token -> repositories it may read though they are private or gated."""
 
     def __init__(
@@ -80,21 +81,7 @@ class Hub:
         self.requests: list[Asked] = []
         self.faults: list[Fault] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.hub = self  # type: ignore[attr-defined]
-        self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> "Hub":
-        threading.Thread(target=lambda: self._server.serve_forever(0.02), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
 
     def fault(self, fault: Fault) -> None:
         self.faults.append(fault)
@@ -134,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The tests' output is not for this."""
 
     def _answer(self, *, body: bool) -> None:
-        hub: Hub = self.server.hub
+        hub: Hub = self.server.owner
         path = unquote(urlsplit(self.path).path)
         headers = {name.title(): value for name, value in self.headers.items()}
         hub.requests.append(Asked(self.command, path, headers))

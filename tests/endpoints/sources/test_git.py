@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import source_for
+from endpoints.sources import cache, source_for
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
 from endpoints.sources.git import GitSource
@@ -188,6 +188,18 @@ def test_a_fetch_that_was_killed_is_not_in_the_way(ask: Ask, host: GitHost) -> N
     (source._repository.path / "shallow.lock").touch()
     host.commit("lab/tiny", {"b.gguf": SMALL})
     ask().check()
+
+
+def test_what_git_fetched_may_be_removed_once_nobody_has_used_it_for_long(ask: Ask, tmp_path: Path) -> None:
+    """And is fetched again when it is needed."""
+    source = ask()
+    source.check()
+    assert cache.make_room(tmp_path / "store", limit=1, in_use=()) == []
+    os.utime(source._repository.path, (1, 1))
+    [removed] = cache.make_room(tmp_path / "store", limit=1, in_use=())
+    assert removed.path.startswith("repositories/")
+    assert not source._repository.path.exists()
+    assert ask().check().facts
 
 
 def test_the_token_goes_to_no_other_server(ask: Ask, front: Front, host: GitHost) -> None:

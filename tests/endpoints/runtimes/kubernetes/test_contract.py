@@ -11,7 +11,7 @@ import pytest
 from endpoints.runtimes.base import Command, Image, Runtime, Workload
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from endpoints.runtimes.kubernetes.settings import read
-from tests.cluster.life import NAMESPACE, Life, node
+from tests.cluster.life import NAMESPACE, Life
 from tests.cluster.server import Cluster
 from tests.cluster.store import Refusal
 from tests.endpoints.runtimes.contract import Contract, Place
@@ -62,23 +62,6 @@ class InCluster:
     def outage(self) -> Iterator[None]:
         with self.cluster.fault(lambda _: Refusal(503, "ServiceUnavailable", "the apiserver is shutting down")):
             yield
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    cluster = Cluster()
-    cluster.store.create(("nodes", "", "n1"), node("n1"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
-
-
-@pytest.fixture
-def life(cluster: Cluster) -> Iterator[Life]:
-    life = Life(cluster)
-    life.start()
-    yield life
-    life.stop()
 
 
 class TestKubernetes(Contract):

@@ -1,0 +1,247 @@
+"""What a cluster is asked to have: valid, restricted, and without a secret where it can be read."""
+
+import base64
+import json
+from dataclasses import replace
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from endpoints.runtimes.base import Command, Image, Rejected, Workload
+from endpoints.runtimes.kubernetes import labels, manifests, podspec
+from endpoints.runtimes.kubernetes.settings import read
+
+NEWEST = kubernetes_validate.latest_version()
+FETCH = {
+    "kind": "s3",
+    "bucket": "models",
+    "path": "",
+    "revision": "1",
+    "files": ["a/tiny.gguf", "b"],
+    "size": 1 << 30,
+}
+LLAMA = Command(
+    "llama.cpp", "", "demo", image=Image("tir-serving-llama.cpp:1"), fetch=FETCH, credential="s3cr3t-key"
+)
+SERVED = Workload(
+    "endpoint-7",
+    3,
+    2,
+    LLAMA,
+    cpu_millis=4000,
+    memory_bytes=16 << 30,
+    gpus=2,
+    env={"MODE": "fast"},
+    secrets={"HF_TOKEN": "hf_abcdef"},
+    machine="gpu-large",
+)
+CONFIG: dict[str, Any] = {
+    "namespace": "models",
+    "ingress": ["tir", "10.0.0.0/8"],
+    "egress": ["0.0.0.0/0"],
+    "pull_secrets": ["ours"],
+    "instance_types": {
+        "gpu-large": {
+            "node_selector": {"pool": "gpu"},
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        }
+    },
+}
+
+
+def everything(wanted: Workload = SERVED, **config: Any) -> list[dict[str, Any]]:
+    settings = read({**CONFIG, **config})
+    return [*manifests.companions(settings, wanted, "uid-1"), manifests.deployment(settings, wanted)]
+
+
+def the(kind: str, wanted: Workload = SERVED, **config: Any) -> dict[str, Any]:
+    return next(one for one in everything(wanted, **config) if one["kind"] == kind)
+
+
+def pod(wanted: Workload = SERVED, **config: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = the("Deployment", wanted, **config)["spec"]["template"]["spec"]
+    return spec
+
+
+CUSTOM = replace(
+    SERVED, command=Command("custom", "", "x", image=Image("ghcr.io/a/b:1", ("serve",), 9000, "/up", "u", "p"))
+)
+
+
+@pytest.mark.parametrize("wanted", [SERVED, CUSTOM], ids=["llama.cpp", "custom"])
+@pytest.mark.parametrize("config", [{}, {"cache": "models"}, {"storage": "200Gi", "egress": None}], ids=str)
+def test_every_object_is_valid_for_the_newest_version(wanted: Workload, config: dict[str, Any]) -> None:
+    for one in everything(wanted, **config):
+        kubernetes_validate.validate(one, NEWEST, strict=True)
+    kubernetes_validate.validate(
+        {**manifests.scale("endpoint-7-r3", 2), "spec": {**the("Deployment", wanted)["spec"], "replicas": 2}},
+        NEWEST,
+    )
+
+
+def test_the_pods_pass_the_restricted_level() -> None:
+    for spec in (pod(), pod(CUSTOM), pod(cache="models")):
+        assert restricted(spec) == []
+        assert spec["automountServiceAccountToken"] is False
+
+
+def restricted(spec: dict[str, Any]) -> list[str]:
+    """What the pod-security level `restricted` finds, from its documentation."""
+    found = [name for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
+    whole = spec["securityContext"]
+    if not whole.get("runAsNonRoot") or whole.get("runAsUser") == 0:
+        found.append("runAsNonRoot")
+    if whole.get("seccompProfile", {}).get("type") not in {"RuntimeDefault", "Localhost"}:
+        found.append("seccompProfile")
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    found += [one["name"] for one in spec["volumes"] if set(one) - {"name"} - allowed]
+    for one in (*spec["containers"], *spec.get("initContainers", ())):
+        own = one["securityContext"]
+        if own.get("allowPrivilegeEscalation") is not False or own.get("privileged"):
+            found.append(f"{one['name']}: privileges")
+        if own["capabilities"].get("drop") != ["ALL"] or own["capabilities"].get("add"):
+            found.append(f"{one['name']}: capabilities")
+        if not own.get("readOnlyRootFilesystem"):
+            found.append(f"{one['name']}: writes to its image")
+        found += [f"{one['name']}: a host port" for port in one.get("ports", ()) if port.get("hostPort")]
+    return found
+
+
+def test_no_secret_stands_where_it_can_be_read() -> None:
+    wanted = replace(
+        SERVED, command=replace(LLAMA, image=Image("ghcr.io/a/b:1", username="u", password="pull-pass"))
+    )
+    for one in everything(wanted):
+        text = json.dumps(one)
+        for secret in ("hf_abcdef", "s3cr3t-key", "pull-pass"):
+            assert secret not in text
+            assert (base64.b64encode(secret.encode()).decode() in text) <= (one["kind"] == "Secret")
+    assert "s3cr3t-key" not in repr(wanted)
+
+
+def test_the_model_is_fetched_with_its_credential_from_a_file_and_read_only_afterwards() -> None:
+    fetch, main = pod()["initContainers"][0], pod()["containers"][0]
+    assert fetch["command"] == ["python", "-m", "endpoints.sources", "/etc/tir/fetch/source.json", "/opt/model"]
+    assert {"name": "models", "mountPath": "/opt/model", "readOnly": True} in main["volumeMounts"]
+    env = {one["name"]: one.get("value") for one in main["env"]}
+    assert env["MODEL_PATH"] == "/opt/model/a/tiny.gguf"
+    assert json.loads(env["TIR_CONFIG"] or "")["model"] == "/opt/model/a/tiny.gguf"
+    assert json.loads(env["TIR_CONFIG"] or "")["port"] == 8000
+    source = next(one for one in everything() if one["metadata"]["name"] == "endpoint-7-r3-source")
+    told = {name: base64.b64decode(value).decode() for name, value in source["data"].items()}
+    assert told["credential"] == "s3cr3t-key"
+    assert json.loads(told["source.json"])["credential_file"] == "/etc/tir/fetch/credential"
+    assert json.loads(told["source.json"])["source"]["files"] == ["a/tiny.gguf", "b"]
+
+
+def test_other_engines_get_the_folder_and_an_image_that_brings_its_model_gets_none() -> None:
+    folder = replace(SERVED, command=replace(LLAMA, engine="onnx"))
+    assert podspec.model_of(folder.command or LLAMA) == "/opt/model"
+    spec = pod(CUSTOM)
+    assert "initContainers" not in spec
+    assert [one["name"] for one in spec["volumes"]] == ["scratch", "shared-memory"]
+    assert "MODEL_PATH" not in {one["name"] for one in spec["containers"][0]["env"]}
+
+
+def test_a_custom_image_is_run_as_its_user_wrote() -> None:
+    main = pod(CUSTOM)["containers"][0]
+    assert (main["image"], main["command"]) == ("ghcr.io/a/b:1", ["serve"])
+    assert main["ports"][0]["containerPort"] == 9000
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert main[name]["httpGet"] == {"path": "/up", "port": "http"}
+    assert pod(CUSTOM)["imagePullSecrets"] == [{"name": "ours"}, {"name": "endpoint-7-r3-pull"}]
+    pull = next(one for one in everything(CUSTOM) if one["metadata"]["name"].endswith("-pull"))
+    account = json.loads(base64.b64decode(pull["data"][".dockerconfigjson"]))["auths"]["ghcr.io"]
+    assert base64.b64decode(account["auth"]) == b"u:p"
+
+
+@pytest.mark.parametrize(
+    ("image", "registry"),
+    [
+        ("llama", manifests.DOCKER_HUB),
+        ("library/llama:1", manifests.DOCKER_HUB),
+        ("docker.io/library/llama", manifests.DOCKER_HUB),
+        ("localhost/x", "localhost"),
+        ("host:5000/x/y@sha256:00", "host:5000"),
+    ],
+)
+def test_a_pull_secret_is_for_the_image_s_registry(image: str, registry: str) -> None:
+    assert manifests.registry_of(image) == registry
+
+
+def test_memory_is_promised_as_it_is_limited_and_gpus_run_where_the_region_says() -> None:
+    spec, main = pod(), pod()["containers"][0]
+    assert main["resources"]["limits"] == {"memory": str(16 << 30), "nvidia.com/gpu": "2"}
+    assert main["resources"]["requests"] == {"cpu": "4000m", "memory": str(16 << 30), "nvidia.com/gpu": "2"}
+    assert spec["nodeSelector"] == {"pool": "gpu"}
+    assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert "tolerations" not in pod(replace(SERVED, machine="cpu-small"))
+
+
+def test_a_slow_start_has_its_time_and_a_drain_its_grace() -> None:
+    spec = pod(replace(SERVED, command=replace(LLAMA, startup_seconds=1800)))
+    main = spec["containers"][0]
+    assert main["startupProbe"]["failureThreshold"] * main["startupProbe"]["periodSeconds"] == 1800
+    assert spec["terminationGracePeriodSeconds"] > main["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert the("Deployment")["spec"]["progressDeadlineSeconds"] > 600
+
+
+def test_only_those_named_reach_an_instance_and_only_its_port() -> None:
+    rules = the("NetworkPolicy")["spec"]
+    (rule,) = rules["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+    assert {"ipBlock": {"cidr": "10.0.0.0/8"}} in rule["from"]
+    assert {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tir"}}} in rule["from"]
+    assert rules["policyTypes"] == ["Ingress", "Egress"]
+    assert the("NetworkPolicy", egress=None)["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_a_cache_keeps_each_model_in_a_folder_of_its_own() -> None:
+    def folder(wanted: Workload) -> str:
+        main = pod(wanted, cache="models")["containers"][0]
+        return next(str(one["subPath"]) for one in main["volumeMounts"] if one["name"] == "models")
+
+    other = replace(SERVED, command=replace(LLAMA, fetch={**FETCH, "revision": "2"}))
+    assert folder(SERVED) != folder(other)
+    assert folder(SERVED) == folder(replace(SERVED, owner="endpoint-8", revision=9))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"owner": "Endpoint_7"}, "can't own an instance"),
+        ({"replicas": -1}, "can't be below 0"),
+        ({"command": None}, "nothing to run"),
+        ({"env": {"a b": "1"}}, "can't be set for an instance: a b"),
+        ({"env": {"TIR_CONFIG": "{}"}}, "TIR_CONFIG"),
+    ],
+)
+def test_what_no_cluster_can_run_is_rejected_in_words(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(Rejected, match=said):
+        labels.check(replace(SERVED, **changes))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"colour": "red"}, "setting called colour"),
+        ({"namespace": "Not A Name"}, "namespace"),
+        ({"ingress": ["10.0.0.0/99"]}, "neither a namespace nor a network"),
+        ({"ingress": "tir"}, "must be a list"),
+        ({"instance_types": {"a": {"taint": 1}}}, "node_selector and tolerations"),
+        ({"kubeconfig": 7}, "must be a text"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_words(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read(config)

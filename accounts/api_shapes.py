@@ -10,7 +10,7 @@ from ninja import Schema
 from pydantic import ConfigDict, Field, StrictInt, StrictStr
 
 from accounts.claims import LONGEST, SHORTEST, USUAL
-from accounts.models import Project, ServiceAccount
+from accounts.models import ApiKey, Project, ServiceAccount
 from accounts.models.allowance import LIMITS, MOST_ENDPOINTS, endpoint_ids_of, words
 
 DAY = 24 * 3600
@@ -35,11 +35,10 @@ class TokenOut(Schema):
     expires_at: datetime
 
 
-class AllowanceIn(Schema):
+class ReachIn(Schema):
     """`endpoints` null is every endpoint of the project; a limit that is null is none."""
 
     model_config = ConfigDict(extra="forbid")
-    description: StrictStr = Field("", max_length=200)
     endpoints: list[StrictStr] | None = Field(None, min_length=1, max_length=MOST_ENDPOINTS)
     requests_per_minute: StrictInt | None = None
     tokens_per_minute: StrictInt | None = None
@@ -58,6 +57,10 @@ class AllowanceIn(Schema):
         return given | (
             {"endpoint_ids": self.endpoint_ids(project)} if "endpoints" in self.model_fields_set else {}
         )
+
+
+class AllowanceIn(ReachIn):
+    description: StrictStr = Field("", max_length=200)
 
 
 class LifeIn(Schema):
@@ -106,6 +109,24 @@ class AccountOut(Schema):
     credentials: list[CredentialOut]
 
 
+class KeyOut(CredentialOut):
+    """`endpoints` null is every endpoint of the project; deleted ones are not listed."""
+
+    name: str
+    scopes: list[str]
+    endpoints: list[str] | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent_requests: int | None
+
+
+class KeysOut(Schema):
+    items: list[KeyOut]
+    total: int
+    page: int
+    pages: int
+
+
 class AccountsOut(Schema):
     items: list[AccountOut]
     total: int
@@ -135,4 +156,13 @@ def shown(project: Project, accounts: Sequence[ServiceAccount]) -> list[AccountO
             **{name: getattr(account, name) for name in LIMITS},
         )
         for account, allowance in zip(accounts, allowances, strict=True)
+    ]
+
+
+def shown_keys(project: Project, keys: Sequence[ApiKey]) -> list[KeyOut]:
+    """Keys, none with its secret; one query for the endpoints' names of all."""
+    same = (*CredentialOut.model_fields, "name", "scopes", *LIMITS)
+    return [
+        KeyOut(endpoints=allowance.endpoints, **{name: getattr(key, name) for name in same})
+        for key, allowance in zip(keys, words(project, keys), strict=True)
     ]

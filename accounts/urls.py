@@ -30,6 +30,7 @@ urlpatterns = [
     path("projects/<slug:project>/invitations/<int:pk>/withdraw/", projects.withdraw, name="withdraw"),
     path("projects/<slug:project>/keys/", keys.keys, name="keys"),
     path("projects/<slug:project>/keys/new/", keys.new, name="new_key"),
+    path("projects/<slug:project>/keys/<int:pk>/change/", keys.change, name="change_key"),
     path("projects/<slug:project>/keys/<int:pk>/revoke/", keys.revoke, name="revoke_key"),
     path("projects/<slug:project>/service-accounts/", services.accounts, name="services"),
     path("projects/<slug:project>/service-accounts/new/", services.new, name="new_service"),

@@ -95,6 +95,7 @@ DOORS: dict[str, Door] = {
     "accounts:withdraw": members(ADMINISTER, "post"),
     "accounts:keys": members(VIEW),
     "accounts:new_key": members(OPERATE),
+    "accounts:change_key": members(ADMINISTER),  # it manages
     "accounts:revoke_key": members(ADMINISTER, "post"),
     "accounts:services": members(VIEW),
     "accounts:new_service": members(OPERATE),
@@ -211,6 +212,9 @@ ROUTES = {
     "read_bodies_kept": ("get", "/endpoints/demo/bodies"),
     "keep_bodies": ("put", "/endpoints/demo/bodies"),
     "stop_keeping_bodies": ("delete", "/endpoints/demo/bodies"),
+    "list_keys": ("get", "/keys"),
+    "get_key": ("get", "/keys/{key.pk}"),
+    "update_key": ("patch", "/keys/{key.pk}"),
     "list_service_accounts": ("get", "/service-accounts"),
     "create_service_account": ("post", "/service-accounts"),
     "get_service_account": ("get", "/service-accounts/shop"),
@@ -232,6 +236,7 @@ CALLERS = {"issue_token": ("post", "/tokens")}  # these take a key that calls, a
 COLLECTIONS = (
     "/endpoints",
     "/models",
+    "/keys",
     "/service-accounts",
     "/async-requests",
     "/webhook-secret",
@@ -304,6 +309,7 @@ def address(name: str, arguments: set[str], world: World) -> str:
         "accounts:withdraw": {"pk": world.values["invitation"].pk},
         "accounts:change_role": {"pk": world.values["viewer"].pk},
         "accounts:remove_member": {"pk": world.values["admin"].pk},  # everybody may remove themselves
+        "accounts:change_key": {"pk": world.values["key"].pk},
         "accounts:revoke_key": {"pk": world.values["key"].pk},
         **{
             name: {"pk": world.values["account"].pk} for name in DOORS if "service" in name or "credential" in name

@@ -15,6 +15,7 @@ from ninja import NinjaAPI, Router
 from ninja.errors import HttpError, ValidationError
 
 from accounts.api import router as access
+from accounts.keys_api import router as keys
 from accounts.refused import Refused
 from accounts.rest import Problem
 from endpoints.api import SPEC_SCHEMA
@@ -46,6 +47,7 @@ api.add_router("/v1", logs)
 api.add_router("/v1", jobs)
 api.add_router("/v1", requests)
 api.add_router("/v1", access)
+api.add_router("/v1", keys)
 
 
 def answer(request: HttpRequest, problem: Problem) -> HttpResponse:

@@ -17,6 +17,7 @@ CUSTOM = "date"
 EXPIRIES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"),
             ("365", "In a year"), (CUSTOM, "On a day of your choice")]  # fmt: skip
 ALL, SOME = "all", "some"
+REACHES_ALL = "A key that manages reaches every endpoint."
 NOW, BY_HAND = "0", ""
 OVERLAPS = [("1", "In an hour"), ("24", "In 24 hours"), ("168", "In 7 days"), ("720", "In 30 days"),
             (NOW, "Now: revoke them"), (BY_HAND, "Not: I revoke them myself")]  # fmt: skip
@@ -140,9 +141,21 @@ class KeyForm(LifeForm, AllowanceForm):
     def clean(self) -> dict[str, Any]:
         given = super().clean()
         if given.get("reach") == SOME and Scope.MANAGE in given.get("scopes", ()):
-            self.add_error(
-                "reach", "A key that manages reaches every endpoint. Let it call every one, or take “Manage” away."
-            )
+            self.add_error("reach", f"{REACHES_ALL} Let it call every one, or take “Manage” away.")
+        return given
+
+
+class ChangeKeyForm(AllowanceForm):
+    """What a key may call from here on; `manages` if it may manage."""
+
+    def __init__(self, *args: Any, manages: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.manages = manages
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean()
+        if given.get("reach") == SOME and self.manages:
+            self.add_error("reach", REACHES_ALL)
         return given
 
 

@@ -7,7 +7,7 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import IntegrityError, models, transaction
@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts import bell
-from accounts.models.allowance import Allowance, checked_limits
+from accounts.models.allowance import LIMITS, Allowance, checked_limits
 from accounts.models.project import Project
 from accounts.models.user import User
 from accounts.refused import Refused
@@ -147,6 +147,25 @@ class ApiKey(Allowance):
             project.note("key.issued", f"Made the key “{name}” ({prefix}…) for {' and '.join(key.scopes)}.", by=by)
         bell.ring_gateway()
         return key, secret
+
+    @transaction.atomic
+    def change(self, changes: Mapping[str, Any], *, by: User | ApiKey | None) -> None:
+        """Other endpoint_ids or limits, within two seconds; what isn't given stays as it is. Raises Refused: a
+        revoked one, one that manages kept to endpoints, limits out of range.
+        """
+        known = ApiKey.objects.select_for_update(of=("self",)).get(pk=self.pk)
+        if known.revoked_at is not None:
+            raise Refused(f"“{self.name}” was revoked, so there is nothing to change.", code="revoked")
+        wanted = {name: getattr(known, name) for name in ("endpoint_ids", *LIMITS)} | dict(changes)
+        if self.manages and wanted["endpoint_ids"] is not None:
+            raise Refused("A key that manages reaches every endpoint.", field="endpoints", code="manages")
+        self.endpoint_ids = wanted["endpoint_ids"]
+        for name, value in checked_limits(wanted).items():
+            setattr(self, name, value)
+        self.save(update_fields=["endpoint_ids", *LIMITS])
+        said = f"Changed what the key “{self.name}” ({self.prefix}…) may call, and how much."
+        self.project.note("key.changed", said, by=by)
+        bell.ring_gateway()
 
     @transaction.atomic
     def revoke(self, *, at: datetime, by: User | ApiKey | None = None) -> bool:

@@ -13,8 +13,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from accounts import access
-from accounts.forms.keys import KeyForm
-from accounts.models import ApiKey
+from accounts.forms.keys import ChangeKeyForm, KeyForm
+from accounts.models import ApiKey, Membership
 from accounts.models.allowance import words
 from accounts.people import person
 from accounts.refused import Refused
@@ -72,12 +72,32 @@ def new(request: HttpRequest, project: str) -> HttpResponse:
     return render(request, "accounts/key_made.html", page, status=201)
 
 
+def change(request: HttpRequest, project: str, pk: int) -> HttpResponse:
+    here, key = _key(request, project, pk)
+    initial = ChangeKeyForm.initial_of(key)
+    form = ChangeKeyForm(request.POST or None, project=here.project, manages=key.manages, initial=initial)
+    if form.is_valid():
+        try:
+            key.change({"endpoint_ids": form.endpoint_ids()} | form.limits(), by=person(request))
+        except Refused as refused:
+            messages.warning(request, str(refused))
+        else:
+            messages.success(request, f"{key.name} is changed. Gateways know within two seconds.")
+        return redirect("accounts:keys", project=project)
+    page = {"here": here, "form": form, "key": key}
+    return render(request, "accounts/key_change.html", page, status=422 if form.is_bound else 200)
+
+
 @require_POST
 def revoke(request: HttpRequest, project: str, pk: int) -> HttpResponse:
-    here = access.membership(request.user, project, Right.OPERATE)
-    key = get_object_or_404(here.project.api_keys.listed(), pk=pk)
-    if key.manages:
-        access.membership(request.user, project, Right.ADMINISTER)
+    _, key = _key(request, project, pk)
     if key.revoke(at=timezone.now(), by=person(request)):
         messages.success(request, f"{key.name} was revoked. It is refused from now on.")
     return redirect("accounts:keys", project=project)
+
+
+def _key(request: HttpRequest, project: str, pk: int) -> tuple[Membership, ApiKey]:
+    """One that this person may change: whoever operates any, but those that manage."""
+    here = access.membership(request.user, project, Right.OPERATE)
+    key = get_object_or_404(here.project.api_keys.listed(), pk=pk)
+    return access.membership(request.user, project, Right.ADMINISTER) if key.manages else here, key

@@ -171,3 +171,104 @@ def test_the_page_costs_the_same_for_many(alice: User, django_assert_max_num_que
     client.get(KEYS)
     with django_assert_max_num_queries(8):
         assert "1–50 of 60" in client.get(KEYS).content.decode()
+
+
+# ── changed after it was made ────────────────────────────────────────────────────────────────────
+def change_page(key: ApiKey) -> str:
+    return f"{KEYS}{key.pk}/change/"
+
+
+def test_a_key_may_be_kept_to_endpoints_and_limits_later_and_let_go_again(
+    alice: User, monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: Any
+) -> None:
+    project, client = Project.objects.get(), as_(alice)
+    endpoint, (key, secret) = make.endpoint(project, name="tiny"), make.key(project, "inference")
+    rung: list[bool] = []
+    monkeypatch.setattr(bell, "ring_gateway", lambda: rung.append(True))
+    kept = {"reach": "some", "endpoints": [endpoint.pk], "requests_per_minute": "60"}
+    answer = client.post(change_page(key), kept, follow=True)
+    page = answer.content.decode()
+    assert "<code>tiny</code>" in page
+    assert "60 requests a minute" in page
+    assert f"Changed what the key “{key.name}” ({key.prefix}…) may call" in page  # who did what
+    key.refresh_from_db()
+    assert (key.endpoint_ids, key.requests_per_minute, rung) == ([endpoint.pk], 60, [True])
+    again = client.get(change_page(key)).content.decode()
+    assert 'value="60"' in again
+    assert secret not in again
+    client.post(change_page(key), {"reach": "all", "endpoints": [endpoint.pk], "requests_per_minute": ""})
+    key.refresh_from_db()
+    assert (key.endpoint_ids, key.requests_per_minute) == (None, None)
+    assert ApiKey.objects.matching(secret, timezone.now()) == key
+
+
+def test_a_change_that_cant_be_says_so_at_its_field_and_changes_nothing(alice: User) -> None:
+    project = Project.objects.get()
+    endpoint, elsewhere = make.endpoint(project, name="tiny"), make.endpoint(make.project("Beta"), name="other")
+    (key, _), (manager, _) = make.key(project, "inference"), make.key(project, "manage")
+    for which, given, field in (
+        (key, {"reach": "some"}, "endpoints"),
+        (key, {"reach": "some", "endpoints": [elsewhere.pk]}, "endpoints"),
+        (key, {"reach": "all", "tokens_per_minute": "0"}, "tokens_per_minute"),
+        (manager, {"reach": "some", "endpoints": [endpoint.pk]}, "reach"),
+    ):
+        answer = as_(alice).post(change_page(which), given)
+        assert answer.status_code == 422
+        assert f'id="id_{field}_error"' in answer.content.decode()
+    assert set(ApiKey.objects.values_list("endpoint_ids", "tokens_per_minute")) == {(None, None)}
+
+
+def test_a_revoked_key_is_not_changed_any_more(alice: User) -> None:
+    key, _ = make.key(Project.objects.get(), "inference")
+    key.revoke(at=timezone.now())
+    page = (
+        as_(alice).post(change_page(key), {"reach": "all", "tokens_per_minute": "5"}, follow=True).content.decode()
+    )
+    assert "was revoked, so there is nothing to change" in page
+    assert change_page(key) not in page
+    assert ApiKey.objects.get().tokens_per_minute is None
+
+
+def test_a_developer_changes_keys_that_call_and_none_that_manage(alice: User) -> None:
+    project = Project.objects.get()
+    (key, _), (manager, _) = make.key(project, "inference"), make.key(project, "manage")
+    developer = as_(make.member(project, "dev", Role.DEVELOPER))
+    page = developer.get(KEYS).content.decode()
+    assert change_page(key) in page
+    assert change_page(manager) not in page
+    assert developer.post(change_page(key), {"reach": "all", "tokens_per_minute": "7"}).status_code == 302
+    assert developer.get(change_page(manager)).status_code in (403, 404)
+    key.refresh_from_db()
+    assert key.tokens_per_minute == 7
+
+
+def test_keys_are_read_and_changed_by_rest(alice: User) -> None:
+    project = Project.objects.get()
+    make.endpoint(project, name="tiny")
+    (_, secret), (key, _) = make.key(project, "manage"), ApiKey.issue(project, name="shop", scopes=[], by=alice)
+    other, _ = make.key(make.project("Beta"), "inference")
+    client = Client(headers={"authorization": f"Bearer {secret}"})
+    path = f"/api/v1/keys/{key.pk}"
+
+    def patch(to: str, body: dict[str, Any]) -> Any:
+        return client.patch(to, body, content_type="application/json")
+
+    answer = patch(path, {"endpoints": ["tiny"], "concurrent_requests": 3})
+    assert answer.status_code == 200, answer.content
+    assert (answer.json()["endpoints"], answer.json()["concurrent_requests"]) == (["tiny"], 3)
+    assert patch(path, {"tokens_per_minute": 9}).json()["endpoints"] == ["tiny"], "what is left out stays"
+    assert client.get(path).json() == patch(path, {}).json()
+    assert patch(path, {"endpoints": None}).json()["endpoints"] is None
+    listed = client.get("/api/v1/keys").json()
+    assert [one["name"] for one in listed["items"]].count("shop") == 1
+    assert secret not in str(listed)
+    for body, field in (
+        ({"endpoints": ["nowhere"]}, "endpoints"), ({"endpoints": []}, "endpoints"),
+        ({"requests_per_minute": 0}, "requests_per_minute"), ({"name": "x"}, "name"),
+    ):  # fmt: skip
+        refused = patch(path, body)
+        assert (refused.status_code, field in refused.content.decode()) == (422, True), body
+    manager = next(one for one in listed["items"] if "manage" in one["scopes"])
+    assert patch(f"/api/v1/keys/{manager['id']}", {"endpoints": ["tiny"]}).status_code == 422
+    assert patch(f"/api/v1/keys/{other.pk}", {"endpoints": None}).status_code == 404
+    assert client.get(f"/api/v1/keys/{2**70}").status_code == 404

@@ -81,10 +81,7 @@ def in_flight(metrics: str) -> int:
 
 def params(config: EngineConfig, port: int) -> Any:
     """The engine's own parameters for this config. Refusal 72 if the engine is not installed."""
-    try:
-        import xllamacpp  # noqa: PLC0415  an instance pays for its own engine only
-    except ImportError as error:
-        raise Refusal(72, f"the llama.cpp engine is not installed here: {error}") from error
+    xllamacpp = _wheel()
     given = xllamacpp.CommonParams()
     given.model.path = config.model
     given.model_alias = {config.alias}
@@ -103,6 +100,14 @@ def params(config: EngineConfig, port: int) -> Any:
     given.ctx_shift = config.context_shift
     _closed(given)
     return given
+
+
+def _wheel() -> Any:
+    try:
+        import xllamacpp  # noqa: PLC0415  an instance pays for its own engine only
+    except ImportError as error:
+        raise Refusal(72, f"the llama.cpp engine is not installed here: {error}") from error
+    return xllamacpp
 
 
 def _closed(given: Any) -> None:
@@ -126,8 +131,7 @@ def run(config: EngineConfig, port: int) -> int:
     Until the model is loaded /health answers 503, and a signal ends the process at once: nothing is lost.
     Refusal 65 if the engine can't load the model; its own messages stand above on stderr.
     """
-    import xllamacpp  # noqa: PLC0415  see params
-
+    xllamacpp = _wheel()
     signals = {signal.SIGTERM, signal.SIGINT}
     try:
         server = xllamacpp.Server(params(config, port))

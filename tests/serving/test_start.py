@@ -79,7 +79,7 @@ def test_a_gguf_that_the_engine_cannot_load_is_65(tmp_path: Path) -> None:
 def test_an_engine_that_is_not_installed_is_72(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(Refusal, match="not installed") as caught:
-        llamacpp.params(EngineConfig("llama.cpp", "/m.gguf", "demo"), 1)
+        llamacpp.run(EngineConfig("llama.cpp", "/m.gguf", "demo"), 1)
     assert caught.value.code == 72
 
 

@@ -16,8 +16,11 @@ pages = get_asgi_application()
 from django.urls import get_resolver  # noqa: E402
 
 from monitoring.live import sockets  # noqa: E402  (needs the applications to be ready)
+from tir_console.bodies import limit_bodies  # noqa: E402
 
 _ = get_resolver().url_patterns  # a broken page table ends the process here, not each request later
+
+limit_bodies()
 
 application = ProtocolTypeRouter(
     {

@@ -320,6 +320,24 @@ def test_a_cut_in_the_middle_of_a_piece_loses_that_piece_only(console: str) -> N
     assert draft.uploads.get().sha256 == hashlib.sha256(data).hexdigest()
 
 
+def _send_without_end(one: socket.socket) -> None:
+    for _ in range(1000):
+        one.sendall(b"100000\r\n" + b"x" * (1 << 20) + b"\r\n")
+
+
+def test_a_body_that_is_too_large_for_anything_ends_before_it_fills_the_memory(console: str) -> None:
+    """Announced it is refused at once, before a log-in; sent in chunks, once it is too much."""
+    port = int(console.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+        one.sendall(b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
+        assert one.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as one:
+        one.sendall(b"POST /login/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(OSError):  # noqa: PT011 (reset or broken pipe, whichever is felt first)
+            _send_without_end(one)
+    assert httpx.get(f"{console}/login/", trust_env=False, timeout=60).status_code == 200
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_commands_of_the_empty_state_work_as_they_stand(console: str, tmp_path: Path) -> None:
     alpha = make.project()

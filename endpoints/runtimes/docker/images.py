@@ -6,7 +6,7 @@ import hashlib
 import io
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import requests
@@ -32,7 +32,7 @@ def inspect(host: Host, name: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = client.inspect_image(name)
         except APIError as error:
-            if error.status_code == 404:
+            if error.status_code in {400, 404}:  # not there, or no name at all: a pull says which
                 return None
             raise
         return found
@@ -99,30 +99,31 @@ def _ask_again(there: Mapping[str, Any], command: Command) -> bool:
     return command.engine == CUSTOM or (parse_repository_tag(_image(command).name)[1] or "latest") == "latest"
 
 
-def _pulling(host: Host, command: Command) -> Iterable[dict[str, Any]]:
+def _pulling(host: Host, command: Command) -> Iterator[dict[str, Any]]:
     image = _image(command)
     repository, tag = parse_repository_tag(image.name)
     # Without a credential of its own, a user's image is asked for as nobody; ours as this console is logged in.
     nobody: dict[str, str] | None = {} if command.engine == CUSTOM else None
     auth = {"username": image.username, "password": image.password} if image.password else nobody
-    events: Iterable[dict[str, Any]] = host.patient.pull(
-        repository, tag=tag or "latest", stream=True, decode=True, auth_config=auth
-    )
-    return events
+    yield from host.patient.pull(repository, tag=tag or "latest", stream=True, decode=True, auth_config=auth)
 
 
 def _build(host: Host, command: Command, name: str, report: Report) -> None:
-    """Put the model's packages on top of the image, as root, for the user that instances run as."""
+    """Put the model's packages on top of the image."""
+    what = f"Building {name} on {host.name}"
+    report(what)
+    _follow(host, _building(host, command, name), what, report, _image(command))
+
+
+def _building(host: Host, command: Command, name: str) -> Iterator[dict[str, Any]]:
+    """As root, for the user that instances run as."""
     base = _image(command).name
     install = 'RUN ["python", "-m", "pip", "install", "--no-cache-dir", "-r", "/opt/requirements.txt"]'
     dockerfile = f"FROM {base}\nUSER 0\nCOPY requirements.txt /opt/requirements.txt\n{install}\nUSER {OURS}\n"
-    report(f"Building {name} on {host.name}")
     context = _tar({"Dockerfile": dockerfile, "requirements.txt": command.requirements})
-    with asking(host):
-        events = host.patient.build(
-            fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, decode=True
-        )
-    _follow(host, events, f"Building {name} on {host.name}", report, _image(command))
+    yield from host.patient.build(
+        fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, decode=True
+    )
 
 
 def _follow(host: Host, events: Iterable[dict[str, Any]], what: str, report: Report, image: Image) -> None:
@@ -160,6 +161,8 @@ def _problem(host: Host, image: Image, said: str) -> Exception:
     low = said.lower()
     if any(sign in low for sign in FULL):
         return Unavailable(f"The disk of {host.name} is full: {said}")
+    if "invalid reference" in low:
+        return Rejected(f"{image.name!r} is no name of an image: {said}")
     if "returned a non-zero code" in low:
         return Rejected(f"The image can't be built: {said}")
     if any(sign in low for sign in REFUSED):
@@ -167,8 +170,6 @@ def _problem(host: Host, image: Image, said: str) -> Exception:
         return Rejected(f"The registry doesn't give {image.name} {how}, or has no such image: {said}")
     if any(sign in low for sign in MISSING):
         return Rejected(f"There is no image {image.name}: {said}")
-    if "invalid reference" in low:
-        return Rejected(f"{image.name!r} is no name of an image: {said}")
     return Unavailable(f"The registry of {image.name} can't be asked from {host.name}: {said}")
 
 

@@ -26,11 +26,10 @@ def source_for(
 ) -> Source:
     """The source that a revision's source settings name.
 
-    registry: kind, version and the version's path and files; on another machine than the console's, url and
-    declared files instead. huggingface: kind, model_id, revision (may be
-    ""), path, file (may be ""). git: url, revision, path, file, username, host_key. s3: bucket, path, file, url,
-    region, access_key. gcs: bucket, path, file, url. `token` is the secret's value; None sends none at all.
-    `private`: whether an address that the spec names may be a private one.
+    registry: version and the version's path and files; on another machine than the console's, url and declared
+    files instead. huggingface: model_id, revision, path, file. git: url, revision, path, file, username, host_key.
+    s3: bucket, path, file, url, region, access_key. gcs: bucket, path, file, url. What is missing is "".
+    `token` is the secret's value; None sends none at all. `private`: whether addresses may be private ones.
     """
     if spec["kind"] == "registry" and "declared" in spec:
         from endpoints.sources.console import ConsoleSource  # noqa: PLC0415 - for other machines than the console's
@@ -46,6 +45,10 @@ def source_for(
         from endpoints.sources.git import GitSource  # noqa: PLC0415 - slow to import
 
         return GitSource.of(spec, store=store, token=token, private=private)
+    return _bucket(spec, token, private)
+
+
+def _bucket(spec: Mapping[str, Any], token: str | None, private: bool) -> Source:
     if spec["kind"] == "s3":
         from endpoints.sources.s3 import s3_source  # noqa: PLC0415 - slow to import
 

@@ -8,7 +8,7 @@ import httpx2
 from endpoints.sources.base import SourceProblem
 from endpoints.sources.git_client import Access
 from endpoints.sources.git_ssh import other_host
-from endpoints.sources.network import client
+from endpoints.sources.network import bad_certificate, client
 
 STATUS: Final = re.compile(r"requested URL returned error: (\d{3})")
 CREDENTIAL: Final = re.compile(r"Authentication failed|could not read (Username|Password)|Access denied")
@@ -25,13 +25,8 @@ NO_OBJECT: Final = re.compile(r"not our ref|unadvertised object|couldn't find re
 
 def problem_of(complaint: str, access: Access, revision: str = "") -> SourceProblem:
     """The first of these that fits: certificates, keys, credentials, commits, repositories, connections."""
-    where = access.address.url
     if "SSL certificate" in complaint or "certificate verif" in complaint:
-        said = (
-            f"{access.address.host} shows a certificate that isn't trusted here. If it is signed by your own "
-            "authority, name that one's file in SSL_CERT_FILE where the console runs."
-        )
-        return SourceProblem("bad_certificate", said, "url")
+        return bad_certificate(access.address.host)
     if "Host key verification failed" in complaint or "HOST IDENTIFICATION HAS CHANGED" in complaint:
         return other_host(access.address, access.place() or access.address.host)
     if "Permission denied" in complaint:
@@ -46,6 +41,11 @@ def problem_of(complaint: str, access: Access, revision: str = "") -> SourceProb
         return _answered(401, access)
     if NO_OBJECT.search(complaint):
         return no_revision(access, revision)
+    return _unheard(complaint, access)
+
+
+def _unheard(complaint: str, access: Access) -> SourceProblem:
+    """The server was not reached, said nothing that Git understands, or was cut off."""
     if CUT.search(complaint):
         said = f"The connection to {access.address.host} ended early. Try again: what is here is kept."
         return SourceProblem("stalled", said, "url", passing=True)
@@ -54,7 +54,7 @@ def problem_of(complaint: str, access: Access, revision: str = "") -> SourceProb
         return SourceProblem("no_network", said, "url", passing=True)
     if MISSING.search(complaint):
         return _answered(404, access)
-    said = f"{where} doesn't answer as a Git server does. Give the address that you would clone from."
+    said = f"{access.address.url} doesn't answer as a Git server does. Give the address that you would clone from."
     return SourceProblem("not_git", said, "url")
 
 

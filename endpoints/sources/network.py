@@ -106,13 +106,17 @@ def unreachable(address: str, error: httpx2.HTTPError, field: str = "url") -> So
         return SourceProblem("timeout", f"{address} didn't answer in time. Try again.", field, passing=True)
     reason = str(error) or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in reason or "certificate" in reason.lower():
-        said = (
-            f"{address} shows a certificate that isn't trusted here ({reason}). If it is signed by your own "
-            "authority, name that one's file in SSL_CERT_FILE where the console runs."
-        )
-        return SourceProblem("bad_certificate", said, field)
+        return bad_certificate(address, field)
     said = f"{address} can't be reached from here ({reason}). Check the address, the network and the proxy."
     return SourceProblem("no_network", said, field, passing=True)
+
+
+def bad_certificate(address: str, field: str = "url") -> SourceProblem:
+    said = (
+        f"{address} shows a certificate that isn't trusted here. If it is signed by your own authority, name that "
+        "one's file in SSL_CERT_FILE where the console runs."
+    )
+    return SourceProblem("bad_certificate", said, field)
 
 
 def _towards(place: str, request: httpx2.Request) -> httpx2.Request:

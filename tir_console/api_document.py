@@ -8,8 +8,8 @@ from endpoints.spec import LIMITS
 from tir_console import api_examples
 
 DESCRIPTION = """
-Everything the console's pages do with endpoints, models and service accounts, for programs. Send an API key with the
-scope `manage` (to ask for a token: `inference`) as `Authorization: Bearer tir_…`; a call acts in the key's
+Everything the console's pages do with endpoints, models and service accounts, for programs. Send an API key with
+the scope `manage` (to ask for a token: `inference`) as `Authorization: Bearer tir_…`; a call acts in the key's
 project. Every problem has the shape `{"error": {"code", "message", "fields"}}`; `code` is stable, `fields` names
 what to mend.
 """.strip()

@@ -147,8 +147,9 @@ def _posted_images(post: QueryDict) -> dict[str, str]:
 
 
 def _posted_pools(post: QueryDict) -> dict[str, tuple[str, str]]:
-    slugs = [name.removeprefix("selector_") for name in post if name.startswith("selector_")]
-    return {slug: (str(post[f"selector_{slug}"]), str(post.get(f"tolerations_{slug}", ""))) for slug in slugs}
+    slugs = {name.partition("_")[2]: None for name in post if name.startswith(("selector_", "tolerations_"))}
+    given = {slug: (post.get(f"selector_{slug}", ""), post.get(f"tolerations_{slug}", "")) for slug in slugs}
+    return {slug: (str(selector), str(tolerations)) for slug, (selector, tolerations) in given.items()}
 
 
 def _written_pools(pools: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

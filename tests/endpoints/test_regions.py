@@ -140,3 +140,102 @@ def test_a_region_that_nobody_used_can_be_deleted(client: Client) -> None:
     make.region("unused")
     client.post("/regions/unused/delete/")
     assert not Region.objects.filter(slug="unused").exists()
+
+
+BASE = {"name": "Far", "slug": "far", "enabled": "on"}
+HOST = {
+    "host_name": ["one", ""],
+    "host_url": ["tcp://10.0.0.5:2376", ""],
+    "host_ca": ["/etc/tir/ca.pem", ""],
+    "host_cert": ["/etc/tir/cert.pem", ""],
+    "host_key": ["/etc/tir/key.pem", ""],
+    "host_address": ["10.0.0.5", ""],
+    "host_models": ["/srv/models", ""],
+}
+
+
+def test_docker_hosts_with_their_tls_are_kept_as_the_runtime_reads_them(client: Client) -> None:
+    images = {"image_pytorch:2.x": "registry.example.com/tir/pytorch:2.7"}
+    client.post("/regions/new/", BASE | HOST | images | {"runtime": "docker"})
+    region = Region.objects.get(slug="far")
+    assert region.config["images"] == {"pytorch:2.x": "registry.example.com/tir/pytorch:2.7"}
+    [host] = region.config["hosts"]
+    assert (host["url"], host["key"], host["models"]) == ("tcp://10.0.0.5:2376", "/etc/tir/key.pem", "/srv/models")
+    page = seen(client, "/regions/far/")
+    for shown in ("tcp://10.0.0.5:2376", "/etc/tir/key.pem", "registry.example.com/tir/pytorch:2.7"):
+        assert f'value="{shown}"' in page
+
+
+def test_a_host_is_added_without_scripts_and_without_losing_the_others(client: Client) -> None:
+    page = client.post("/regions/new/", BASE | HOST | {"runtime": "docker", "go": "add-host"}).content.decode()
+    assert page.count('name="host_url"') == 2
+    assert 'value="tcp://10.0.0.5:2376"' in page
+    assert not Region.objects.filter(slug="far").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"host_url": ["http://10.0.0.5"]}, "begins with unix:// or tcp://"),
+        ({"host_ca": [""]}, "TLS takes three files"),
+        ({"host_models": [""]}, "folder of models"),
+        ({"host_address": ["example.com"]}, "IP address"),
+    ],
+)
+def test_a_host_that_cant_be_is_refused_in_the_runtimes_words(
+    client: Client, given: dict[str, list[str]], said: str
+) -> None:
+    answer = client.post("/regions/new/", BASE | HOST | given | {"runtime": "docker"})
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert not Region.objects.filter(slug="far").exists()
+
+
+CLUSTER = {
+    "runtime": "kubernetes",
+    "kubeconfig": "/etc/tir/kubeconfig",
+    "namespace": "inference",
+    "cache": "models",
+}
+POOLS = {"selector_g4dn.xlarge": "gpu=t4, zone=a", "tolerations_g4dn.xlarge": "nvidia.com/gpu:NoSchedule, own=x"}
+
+
+def test_a_cluster_with_its_nodes_is_kept_as_the_runtime_reads_it_and_shown_as_typed(client: Client) -> None:
+    make.instance_type("g4dn.xlarge", family="gpu", gpu="T4", gpu_count=1)
+    client.post("/regions/new/", BASE | CLUSTER | POOLS)
+    config = Region.objects.get(slug="far").config
+    assert (config["kubeconfig"], config["namespace"], config["cache"]) == (
+        "/etc/tir/kubeconfig",
+        "inference",
+        "models",
+    )
+    pool = config["instance_types"]["g4dn.xlarge"]
+    assert pool["node_selector"] == {"gpu": "t4", "zone": "a"}
+    assert pool["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+        {"key": "own", "operator": "Equal", "value": "x"},
+    ]
+    page = seen(client, "/regions/far/")
+    for shown in POOLS.values():
+        assert f'value="{shown}"' in page
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"selector_default": "gpu"}, "“gpu” is no label of a node"),
+        ({"tolerations_default": "a=b:Never"}, "“a=b:Never” is no taint"),
+        ({"namespace": "Not A Namespace"}, "namespace"),
+    ],
+)
+def test_a_cluster_that_cant_be_is_refused(client: Client, given: dict[str, str], said: str) -> None:
+    answer = client.post("/regions/new/", BASE | CLUSTER | given)
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+
+
+def test_settings_that_the_page_doesnt_show_stay(client: Client) -> None:
+    make.region("far", runtime="kubernetes", config={"namespace": "inference", "pull_secrets": ["registry"]})
+    client.post("/regions/far/", {"name": "Far", "runtime": "kubernetes", "namespace": "other"})
+    config = Region.objects.get(slug="far").config
+    assert (config["namespace"], config["pull_secrets"]) == ("other", ["registry"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,10 +79,12 @@ def _make(config: EngineConfig, path: str, dataset: Path | None, folder: Path) -
         made = Path(draft) / "model.onnx"
         original = OnnxModel(session(config, path), path)
         items = calibration.items(dataset) if dataset else []
+        prepared = _prepared(path, Path(draft) / "prepared")
         if config.options.method == "dynamic":
-            quantization.quantize_dynamic(path, made, op_types_to_quantize=DYNAMIC)
+            quantization.quantize_dynamic(prepared, made, op_types_to_quantize=DYNAMIC)
         else:
-            _static(path, made, original, items)
+            quantization.quantize_static(prepared, made, Reader(original, items))
+        shutil.rmtree(prepared.parent)
         if not _marked(str(made)):
             words = f"there is nothing in {Path(path).name} that {config.options.method} quantization changes"
             raise Refusal(65, words)
@@ -97,11 +100,13 @@ def _make(config: EngineConfig, path: str, dataset: Path | None, folder: Path) -
         _kept(Path(draft), folder)
 
 
-def _static(path: str, made: Path, original: OnnxModel, items: list[Any]) -> None:
-    prepared = made.with_name("prepared.onnx")
-    quant_pre_process(path, prepared, skip_symbolic_shape=True)
-    quantization.quantize_static(prepared, made, Reader(original, items))
-    prepared.unlink()
+def _prepared(path: str, folder: Path) -> Path:
+    """The model with its shapes written in, as the tools want it: they write beside what they read."""
+    folder.mkdir()
+    file = folder / "model.onnx"
+    apart = bool(_beside(Path(path)))
+    quant_pre_process(path, file, skip_symbolic_shape=True, save_as_external_data=apart)
+    return file
 
 
 class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -146,9 +151,14 @@ def _marked(path: str) -> bool:
 
 def _bytes(path: Path) -> int:
     """The file's size, with the weights that lie beside it."""
+    return sum(one.stat().st_size for one in (path, *_beside(path)))
+
+
+def _beside(path: Path) -> set[Path]:
+    """The files that hold weights of this model, because one file can't hold more than 2 GB."""
     tensors = onnx.load(str(path), load_external_data=False).graph.initializer
-    beside = {entry.value for one in tensors for entry in one.external_data if entry.key == "location"}
-    return sum(one.stat().st_size for one in (path, *(path.parent / name for name in beside)))
+    names = {entry.value for one in tensors for entry in one.external_data if entry.key == "location"}
+    return {path.parent / name for name in names}
 
 
 def _kept(draft: Path, folder: Path) -> None:

@@ -62,6 +62,15 @@ def test_a_quantized_model_is_smaller_and_keeps_its_answers(folder: Path, method
     assert report["examples"] == 64
 
 
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_nothing_is_written_into_the_models_folder(folder: Path, tmp_path: Path, method: str) -> None:
+    before = folder.stat().st_mtime_ns
+    cache = tmp_path.parent / f"{tmp_path.name}-cache"
+    given = config(folder, cache, quantization=method, calibration_dataset="data.npz", accuracy_threshold=0.5)
+    quantize.quantized(given, str(folder / "net.onnx"))
+    assert folder.stat().st_mtime_ns == before, "a file came or went"
+
+
 def test_what_misses_the_threshold_is_refused_with_its_figure(tmp_path: Path) -> None:
     spoiled(tmp_path)
     with pytest.raises(Refusal, match=r"dynamic quantization keeps 0\.\d{4} of the accuracy.*not 0.95") as caught:

@@ -99,7 +99,13 @@ def image_name(region: Region, spec: Spec) -> str:
 
 def _pinned(endpoint: Endpoint, source: SourceSpec, resolved: dict[str, Any]) -> dict[str, Any]:
     """What a machine without our disk fetches; a version of the registry it gets from this console."""
-    pinned = asdict(source) | {"revision": resolved["commit"], "files": resolved["files"]}
+    pinned = asdict(source) | {
+        "revision": resolved["commit"],
+        "files": resolved["files"],
+        "size": resolved.get("size", 0),
+        "hub": settings.HF_ENDPOINT,
+        "private": settings.SOURCES_ALLOW_PRIVATE,
+    }
     if source.kind == SourceKind.REGISTRY:
         console = endpoint.region.config.get("console_url") or settings.CONSOLE_URL
         pinned["url"] = f"{console}/model-files"

@@ -1,8 +1,8 @@
 """`python -m endpoints.sources SPEC INTO`: bring a model's files into a folder, where no console runs.
 
-SPEC is a JSON file: {"source": the source's settings with the pinned revision and "files", "credential_file" or
-"credential_variable": where the credential is, "hub": the Hugging Face Hub's address, "private": whether private
-addresses may be asked}. All but the first may be missing. Each line on the standard output is JSON: {"done": 1,
+SPEC is a JSON file: {"source": the source's settings with the pinned revision, "files", the Hugging Face Hub's
+address as "hub" and whether "private" addresses may be asked; "credential_file" or "credential_variable": where
+the credential is, if there is one}. Each line on the standard output is JSON: {"done": 1,
 "total": 2} in bytes, and at the end {"path": …} with exit code 0, or {"error": …, "code": …} with 1.
 
 Run again it goes on where it ended, and does nothing once all is there. Several at once take turns.
@@ -57,8 +57,8 @@ def fetch(asked: Mapping[str, Any], into: Path) -> Path:
                 source,
                 store=store,
                 token=_credential(asked),
-                hub=str(asked.get("hub") or os.environ.get("HF_ENDPOINT") or HUB),
-                private=bool(asked.get("private", True)),
+                hub=str(source.get("hub") or os.environ.get("HF_ENDPOINT") or HUB),
+                private=bool(source.get("private", True)),
             )
             first: Path = found.fetch(store, Progress(), files)
             _take(_root(first, files[0]), into, files)

@@ -40,7 +40,7 @@ def spec(hub: Hub, tmp_path: Path) -> Path:
 def written(hub: Hub, folder: Path, **source: Any) -> Path:
     (folder / "credential").write_text("hf_member\n")
     file = folder / "source.json"
-    asked = {"source": {"kind": "huggingface", "revision": "main"} | source, "hub": hub.url}
+    asked = {"source": {"kind": "huggingface", "revision": "main", "hub": hub.url} | source}
     file.write_text(json.dumps(asked | {"credential_file": str(folder / "credential")}))
     return file
 

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page
 
+from tests.certificates import certificate
 from tests.hub import Hub, Repo
 from tests.model_files import gguf
 from tests.up.house import House
@@ -43,10 +44,11 @@ class Settled(House):
 
 @dataclass
 class Stack:
-    """A console that runs. `hub` is the Hugging Face Hub it knows."""
+    """A console that runs. `hub` is the Hugging Face Hub it knows, `certificate` that of servers it trusts."""
 
     house: House
     hub: Hub
+    certificate: Path
     _session: str = ""
     _keys: dict[tuple[str, ...], str] = field(default_factory=dict)
 
@@ -170,12 +172,13 @@ def _tail(file: Path) -> str:
 def stack() -> Iterator[Stack]:
     # Not in pytest's own folder: another pytest that starts meanwhile closes that to PostgreSQL's account.
     with Hub(REPOS) as hub, TemporaryDirectory(prefix="tir-stack-") as folder:
-        variables = {"CPU_OVERCOMMIT": "8", "HF_ENDPOINT": hub.url}
+        trusted = certificate(Path(folder))
+        variables = {"CPU_OVERCOMMIT": "8", "HF_ENDPOINT": hub.url, "SSL_CERT_FILE": str(trusted)}
         house = Settled(Path(folder) / "data", variables=variables)
         house.start("manage.py", "up", "--no-input")
         try:
             house.wait_ready(seconds=120)
-            yield Stack(house, hub)
+            yield Stack(house, hub, trusted)
         finally:
             house.run("manage.py", "up", "--stop-all", "--no-input")
             house.clean()

@@ -88,8 +88,9 @@ async def dialled(
     port = gateway if isinstance(gateway, int) else gateway.port
     more = ({"authorization": f"Bearer {key}"} if key else {}) | (headers or {})
     options = {"max_size": LARGEST, "ping_interval": None, "proxy": None} | options
+    scheme = "wss" if "ssl" in options else "ws"
     async with connect(
-        f"ws://127.0.0.1:{port}{path}",
+        f"{scheme}://127.0.0.1:{port}{path}",
         additional_headers=more,
         origin=Origin(origin) if origin else None,
         **options,

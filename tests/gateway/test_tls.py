@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,7 @@ from gateway.tls import Certificate, Unusable
 from tests.gateway.caller import CHAT, HELLO, STREAMED, Caller, asked
 from tests.gateway.engine import Engine
 from tests.gateway.house import house, until
+from tests.gateway.sockets import Speaker, dialled
 
 DAY = datetime.timedelta(days=1)
 
@@ -65,6 +67,21 @@ async def test_calls_and_streams_over_tls_and_a_renewal_without_a_restart(tmp_pa
         for one in (line, later):
             one.writer.transport.abort()
         await until(lambda: not gateway.server.lines, "both to be let go")
+
+
+async def test_a_websocket_over_tls_is_one_like_others(tmp_path: Path) -> None:
+    certificate = Certificate(*make(tmp_path, "first"))
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    async with Speaker() as speaker:
+        facts: dict[str, Any] = {"certificate": certificate, "open": True, "instances": (speaker.upstream(),)}
+        async with house(tmp_path / "spool", **facts) as gateway, dialled(gateway, ssl=context) as socket:
+            for message in ("small", b"x" * 3 * 2**20):
+                await socket.send(message)
+                assert await socket.recv() == message
+            await socket.close(4001, "enough")
+            await until(lambda: speaker.ended == [(4001, "enough")], "the instance to hear it")
+            assert speaker.requests[0].headers["x-forwarded-proto"] == "https"
 
 
 async def test_a_slow_stream_over_tls_comes_through(tmp_path: Path) -> None:

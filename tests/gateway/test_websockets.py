@@ -186,6 +186,16 @@ async def test_it_is_one_request_with_what_went_by(gateway: House) -> None:
     assert (total.requests, total.classes, total.latency.count) == (1, {"2xx": 1}, 0)  # no answer took so long
 
 
+async def test_it_waits_while_the_endpoint_wakes(gateway: House, speaker: Speaker) -> None:
+    gateway.route(instances=(), awaited=True, asleep=True, state="idle")
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(_open(gateway))
+        await until(lambda: gateway.store.woken == [5], "a wake")
+        assert not opening.done()
+        gateway.route(instances=(speaker.upstream(),), awaited=True, state="active")
+    assert (await gateway.settled())[0].status == 101
+
+
 async def test_a_caller_that_dies_is_gone_for_the_instance_too(gateway: House, speaker: Speaker) -> None:
     async with caller(gateway) as line:
         await opened(line)

@@ -3,6 +3,7 @@
 # make check  the gate without tests: style, types, imports, migrations, deployment checks
 # make bench  the benchmarks
 # make test-docker  the tests that run containers, with a Docker engine of their own (root; Debian's docker.io)
+# make test-kubernetes  the tests of clusters and of the manifests, against an API server of their own
 # make compiled  the gateway's hot path as C, which is faster; needs a C compiler
 # make test-torch  the tests that need PyTorch, in an environment of their own (some gigabytes)
 #
@@ -12,7 +13,7 @@ BIN := .venv/bin
 PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
 BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 
-.PHONY: up stop-all test test-docker test-torch check bench compiled
+.PHONY: up stop-all test test-docker test-kubernetes test-torch check bench compiled
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -41,6 +42,9 @@ check: .venv/installed
 bench: .venv/installed
 	@set -e; for file in $(BENCHMARKS); do echo "== $$file"; \
 		$(BIN)/python -m $$(echo "$${file%.py}" | tr / .) $(ARGS); done
+
+test-kubernetes: .venv/installed
+	$(BIN)/python -m pytest tests/endpoints/runtimes/kubernetes tests/deploy $(ARGS)
 
 test-torch: .venv-torch/installed
 	TORCH_PYTHON=$(CURDIR)/.venv-torch/bin/python $(BIN)/python -m pytest tests/serving/test_torch.py $(ARGS)

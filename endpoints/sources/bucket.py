@@ -6,10 +6,11 @@ and the tags (ETag, generation) by which the store tells one content of a name f
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from endpoints.sources.fetching import PATIENT, Patience, Wanted, asked_for, fet
 from endpoints.sources.looking import look
 from endpoints.sources.paths import inside
 
+MOST: Final = 20_000  # objects of a model's folder
 PIN: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -46,7 +48,9 @@ class Bucket(Protocol):
         """The server, and with it what tells two buckets of one name apart."""
         ...
 
-    def items(self, prefix: str) -> list[Item]: ...
+    def items(self, prefix: str) -> Iterator[Item]:
+        """Those whose keys begin so, page by page."""
+        ...
 
     def piece(self, item: Item, offset: int, size: int) -> bytes: ...
 
@@ -117,7 +121,10 @@ class BucketSource:
     @cached_property
     def _items(self) -> dict[str, Item]:
         """By the path below the folder; without the empty objects that stand for folders."""
-        found = self.bucket.items(f"{self.path}/" if self.path else "")
+        found = list(islice(self.bucket.items(f"{self.path}/" if self.path else ""), MOST + 1))
+        if len(found) > MOST:
+            said = f"{self._where} holds more than {MOST:,} objects. Give the folder that the model lies in."
+            raise SourceProblem("too_many", said, "path")
         items = {
             path: item for item in found if not item.key.endswith("/") and (path := inside(self.path, item.key))
         }

@@ -57,14 +57,13 @@ class GoogleBucket:
     def origin(self) -> str:
         return urlsplit(self.url).netloc
 
-    def items(self, prefix: str) -> list[Item]:
-        found: list[Item] = []
+    def items(self, prefix: str) -> Iterator[Item]:
         asked = {"prefix": prefix, "fields": LISTED, "maxResults": "1000"}
         while True:
             page = self._page(asked)
-            found += [_item(one) for one in page.get("items", ())]
+            yield from (_item(one) for one in page.get("items", ()))
             if not page.get("nextPageToken"):
-                return found
+                return
             asked["pageToken"] = page["nextPageToken"]
 
     def piece(self, item: Item, offset: int, size: int) -> bytes:

@@ -10,6 +10,8 @@ from endpoints.sources.network import PORTS
 
 SCP: Final = re.compile(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+|\[[0-9A-Fa-f:.]+\]):(?!//)(?P<path>.+)")
 HOST: Final = re.compile(r"[\w.:-]+")
+# What hosts call their tokens: they are pasted as user names, too.
+TOKEN: Final = re.compile(r"(gh[a-z]_|github_pat_|gl[a-z]+-|hf_|[0-9a-f]{40}$).*")
 UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 SSH_USER: Final = "git"
 
@@ -57,8 +59,8 @@ class Address:
         except ValueError:
             raise _malformed(written) from None
         host, scheme = found.hostname or "", found.scheme.lower()
-        if found.password is not None:
-            said = "Take the password out of the URL: store it as a secret and choose that."
+        if found.password is not None or TOKEN.fullmatch(found.username or ""):
+            said = "Take the credential out of the URL: store it as a secret and choose that."
             raise SourceProblem("malformed_url", said, "url")
         if scheme not in {"https", "ssh"} or not HOST.fullmatch(host) or host.startswith("-"):
             raise _malformed(written)

@@ -40,12 +40,12 @@ SETTINGS: Final = {
     "core.hooksPath": os.devnull,
     "credential.helper": "",
     "http.followRedirects": "false",
-    "http.lowSpeedLimit": "500",
     "protocol.version": "2",
     "fetch.recurseSubmodules": "no",
     "fetch.negotiationAlgorithm": "noop",
     "gc.auto": "0",
     "maintenance.auto": "false",
+    "safe.directory": "*",
 }
 
 
@@ -101,7 +101,7 @@ class Access:
             yield _environment("ssh", {}) | {"GIT_SSH_COMMAND": command}
 
     def _https(self, place: str | None) -> dict[str, str]:
-        settings = {"http.lowSpeedTime": str(int(self.stall))}
+        settings: dict[str, str] = {}
         if self.basic:
             settings[f"http.{self.address.origin}.extraHeader"] = f"Authorization: {self.basic}"
         if place:
@@ -202,7 +202,7 @@ def _heard(process: subprocess.Popen[bytes], stall: float, waiting: Callable[[],
 
 def _environment(protocol: str, settings: dict[str, str]) -> dict[str, str]:
     """Settings go by the environment, which other users can't read; command lines all can."""
-    given = {"http.lowSpeedTime": "30", **SETTINGS, **settings}
+    given = {**SETTINGS, **settings}
     found = {name: os.environ[name] for name in KEPT if name in os.environ}
     if authorities := os.environ.get("SSL_CERT_FILE"):
         found["GIT_SSL_CAINFO"] = authorities

@@ -29,6 +29,13 @@ def problem_of(complaint: str, access: Access, revision: str = "") -> SourceProb
         return bad_certificate(access.address.host)
     if "Host key verification failed" in complaint or "HOST IDENTIFICATION HAS CHANGED" in complaint:
         return other_host(access.address, access.place() or access.address.host)
+    if "No space left" in complaint:
+        return SourceProblem("disk_full", "The disk ran full while the repository was fetched. Free some space.")
+    if "No user exists" in complaint:
+        said = (
+            "SSH needs the user that the console runs as to have an entry in /etc/passwd. Add one, or use https."
+        )
+        return SourceProblem("not_installed", said)
     if "Permission denied" in complaint:
         said = (
             f"{access.address.host} doesn't accept the key for the user {access.address.user}. "

@@ -57,14 +57,12 @@ class S3Bucket:
     def origin(self) -> str:
         return urlsplit(self.url).netloc or "Amazon S3"
 
-    def items(self, prefix: str) -> list[Item]:
-        found: list[Item] = []
+    def items(self, prefix: str) -> Iterator[Item]:
         with self._asking():
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix):
                 if "Name" not in page and "KeyCount" not in page:
                     raise not_s3(self._asked())
-                found += [_item(one) for one in page.get("Contents", ())]
-        return found
+                yield from (_item(one) for one in page.get("Contents", ()))
 
     def piece(self, item: Item, offset: int, size: int) -> bytes:
         if offset >= item.size:

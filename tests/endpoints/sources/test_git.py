@@ -265,6 +265,7 @@ def test_submodules_are_said_and_links_not_followed(ask: Ask, host: GitHost) -> 
         "-oProxyCommand=id:a",
         "https://user:password@git.example/a",
         "https://git.example",
+        "https://ghp_abcdefgh@git.example/a",
         "https://git.example/a\n--upload-pack=id",
         "",
     ],
@@ -274,6 +275,7 @@ def test_other_protocols_and_tricks_are_no_addresses(url: str, tmp_path: Path) -
     found = problem(lambda: source_for(settings, store=tmp_path, token=None, hub="").check())
     assert found[:2] == ("malformed_url", "url")
     assert "password@" not in found[2]
+    assert "ghp_" not in found[2]
 
 
 def test_what_is_no_git_server_is_said(ask: Ask, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,6 +121,11 @@ def test_more_objects_than_one_page_are_all_seen(s3: S3, front: Front) -> None:
     assert "continuation-token=more" in front.passed[-1].path
 
 
+def test_a_bucket_of_everything_is_not_taken_for_a_model(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("endpoints.sources.bucket.MOST", 2)
+    assert problem(s3(path="").check)[:2] == ("too_many", "path")
+
+
 def test_what_was_cut_goes_on_where_it_ended(s3: S3, front: Front, tmp_path: Path) -> None:
     front.fault(Fault("tiny.gguf", cut_after=300_000))
     assert s3().fetch(tmp_path, ignore, ["tiny.gguf"]).read_bytes() == LARGE

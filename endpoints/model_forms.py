@@ -32,6 +32,8 @@ class NewModelForm(AboutForm):
             "name": "Letters, digits, hyphens and underscores. Endpoints name it by this; it can't be changed.",
         }
 
+        error_messages = {"name": {"invalid": "Use letters, digits, hyphens and underscores, without spaces."}}
+
     def validate_unique(self) -> None:
         """The verb that makes it asks the database itself."""
 

@@ -152,7 +152,14 @@ class _Folder:
         if suits and self.kind not in suits:
             return [Note("", BAD, NEEDS[self.engine], f"This folder {self._is()}. Choose what can load it.")]
         if self.kind == UNKNOWN and not suits:
-            return [Note("", WARN, "No model is recognised here.", "Our containers load model.py, GGUF and ONNX.")]
+            return [
+                Note(
+                    "",
+                    WARN,
+                    "No model is recognised here.",
+                    "Our containers load model.py, GGUF, ONNX, and folders of transformers.",
+                )
+            ]
         notes = []
         if self.kind == MODEL_PY and not self._has_weights():
             level = NOTE if self.engine == "python" else WARN

@@ -28,7 +28,7 @@ case "$BEHAVE" in
   chatty) for n in $(seq 1 "$LINES"); do echo "line $n"; done ;;
   telltale) for n in HF_TOKEN WORD; do eval echo "$n is \\$$n"; done; echo end of tale ;;
   deaf) trap '' TERM ;;
-  look) $LOOK; echo end of look ;;
+  look) sh -c "$LOOK"; echo end of look ;;
 esac
 httpd -p "$PORT" -h /tmp
 while :; do sleep 3600 & wait $!; done

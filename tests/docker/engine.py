@@ -98,6 +98,8 @@ class Engine:
         assert self.process
         self.process.kill()
         self.process.wait()
+        # Its containerd ends with it. Where nobody collects the remains, the next engine would take it for alive.
+        (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
 
     def said(self) -> str:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-20:])
@@ -131,7 +133,7 @@ class Engine:
         with tarfile.open(fileobj=made, mode="w") as archive:
             for folder in ("bin", "tmp", "proc", "sys", "dev", "etc", "opt", "opt/model"):
                 entry = tarfile.TarInfo(folder)
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
                 archive.addfile(entry)
             archive.add(BUSYBOX.resolve(), "bin/busybox")
             for tool in TOOLS:

@@ -89,7 +89,7 @@ def _base(path: str) -> None:
         _add_text(archive, str(VENV / "pyvenv.cfg"), f"home = {binary.parent}\n")
         for folder in ("tmp", "proc", "sys", "dev", "etc", "opt/model"):
             entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             archive.addfile(entry)
 
 

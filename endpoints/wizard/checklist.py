@@ -153,7 +153,7 @@ def _environment(judged: Judged) -> Item:
         return Item(title, "bad", wrong[1], "environment")
     values = judged.environment.cleaned_data
     plain, secret = len(values["variables"]), len(values["secrets"])
-    path = standard_variables(judged.situation)["MODEL_PATH"].hint.rpartition(". ")[2]
+    path = standard_variables(judged.situation)["MODEL_PATH"].hint.removeprefix("Required. ")
     text = f"MODEL_PATH: {path} {plain} of your own, {secret} from secrets."
     if gone := [name for name, value in values["variables"] if not value]:
         return Item(title, "warn", f"{text} Without a value: {', '.join(gone)}.", "environment")

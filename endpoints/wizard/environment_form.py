@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from endpoints.models.catalogue import RuntimeKind
-from endpoints.spec import EnvironmentSpec, Framework, LogLevel, SourceKind
+from endpoints.spec import MODEL_SERVERS, EnvironmentSpec, Framework, LogLevel, SourceKind
 from endpoints.wizard.fields import OneOf, Pairs, Rows, whole
 from endpoints.wizard.forms import StepForm
 from endpoints.wizard.situation import Situation
@@ -20,7 +20,7 @@ OWN_FIELDS = {
     "MODEL_PATH": "MODEL_PATH is set by the platform to where the model's file lies.",
     "MAX_WORKERS": "MAX_WORKERS has its own field above.",
     "LOG_LEVEL": "LOG_LEVEL has its own field above.",
-    "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES is set by the platform to the instance's own GPUs.",
+    "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES can't be chosen: an instance sees its own GPUs and no others.",
 }
 CACHE = "TRANSFORMERS_CACHE"
 SECRET_SHAPES = (
@@ -44,6 +44,14 @@ def without_secrets(rows: Pairs) -> Pairs:
     return [(name, "" if secret_kind(value) else value) for name, value in rows]
 
 
+WORKERS: dict[str, str] = {
+    **dict.fromkeys(MODEL_SERVERS, "Calls of the model that an instance makes at the same time."),
+    Framework.LLAMA_CPP: "Threads that hold an instance's connections.",
+    Framework.VLLM: "vLLM holds as many connections as come and doesn't use it.",
+    Framework.CUSTOM: "Your image may read it.",
+}
+
+
 @dataclass(frozen=True)
 class Standard:
     """One of the specification's variables that nobody types: its value where that is known, and what it is."""
@@ -59,9 +67,9 @@ def standard_variables(situation: Situation) -> dict[str, Standard]:
     where = "the model's file" if situation.engine == Framework.LLAMA_CPP else "the model's folder"
     told = f"Required. Where {where} lies; set by the platform."
     if situation.source and situation.source.kind == SourceKind.NONE:
-        path, told = "", "Not set: the image brings its own model."
+        path, told = "not set", "The image brings its own model."
     gpu = situation.machine is not None and situation.machine.has_gpu
-    cuda = "The instance's own GPUs; set by the platform." if gpu else "Only for GPU machines; yours has none."
+    cuda = "The instance sees its own GPUs and no others." if gpu else "Only for GPU machines; yours has none."
     return {
         "MODEL_PATH": Standard(path, told),
         "CUDA_VISIBLE_DEVICES": Standard("", cuda),
@@ -72,9 +80,7 @@ def standard_variables(situation: Situation) -> dict[str, Standard]:
 def _cache_hint(engine: str) -> str:
     if engine == Framework.LLAMA_CPP:
         return "llama.cpp doesn't use it: it reads one model file and keeps no cache."
-    if engine == Framework.CUSTOM:
-        return "Not set: add it below if your image uses it."
-    return "A folder that the instance may write to; set by the platform."
+    return "Not set: add it below if your model's code needs a place for what it fetches."
 
 
 class EnvironmentForm(StepForm):
@@ -83,6 +89,9 @@ class EnvironmentForm(StepForm):
     log_level = OneOf("LOG_LEVEL", LogLevel.choices, initial=LogLevel.INFO, help_text="How much instances log.")
     variables = Rows("Variables")
     secrets = Rows("Secrets")
+
+    def prepare(self) -> None:
+        self.fields["max_workers"].help_text = f"{WORKERS[self.situation.engine]} 1–64, usually 4."
 
     def clean(self) -> dict[str, Any]:
         taken: set[str] = set()
@@ -99,10 +108,9 @@ class EnvironmentForm(StepForm):
         return self.cleaned_data
 
     def _cache_problems(self, name: str) -> list[str]:
-        """An image of one's own decides about its caches; for the other engines we do."""
-        if name != CACHE or self.situation.engine == Framework.CUSTOM:
+        if name != CACHE or self.situation.engine != Framework.LLAMA_CPP:
             return []
-        return [f"{CACHE}: {standard_variables(self.situation)[CACHE].hint}"]
+        return [_cache_hint(self.situation.engine)]
 
     def _at_row(self, field: str, place: int, name: str, problem: str) -> None:
         self.row_errors.setdefault(field, {}).setdefault(place, []).append(problem)

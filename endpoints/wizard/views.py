@@ -86,6 +86,7 @@ def _show(request: HttpRequest, draft: Draft, at: Step, *, status: int = 200, **
     template = at.template
     if request.htmx.target == "step-fields":  # type: ignore[attr-defined]
         template += "#fields"
+        context["fragment"] = True
     return render(request, template, context, status=status)
 
 

@@ -44,7 +44,7 @@ def test_a_value_that_looks_like_a_secret_is_neither_kept_nor_shown(way: Way, va
         ("PYTHONPATH", "reserved"),
         ("MODEL_PATH", "set by the platform"),
         ("LOG_LEVEL", "its own field"),
-        ("CUDA_VISIBLE_DEVICES", "set by the platform"),
+        ("CUDA_VISIBLE_DEVICES", "its own GPUs and no others"),
         ("TRANSFORMERS_CACHE", "keeps no cache"),
     ],
 )

@@ -26,6 +26,10 @@ def test_testing_shows_the_pinned_commit_the_files_and_the_header(way: Way, hub:
     way.to("source")
     page = way.post("source", go="test", **HUGGING | {"model_id": "alice/tiny-GGUF"}).content.decode()
     commit = hub.repos["alice/tiny-GGUF"].commit
+    headers = {"HX-Request": "true", "HX-Target": "step-fields"}
+    asked = {"step": "source", "go": "test"} | HUGGING | {"model_id": "alice/tiny-GGUF"}
+    fragment = way.client.post(way.url("source"), asked, headers=headers).content.decode()
+    assert 'hx-swap-oob="true"' in fragment, "the panel says at once whether the model fits"
     for seen in (
         commit,
         "tiny-Q4_0.gguf",

@@ -49,7 +49,9 @@ def quantized(config: EngineConfig, path: str) -> Made:
         raise Refusal(65, f"{Path(path).name} is quantized already: ask for no quantization, or for qat")
     if method == "static" and dataset is None:
         raise Refusal(65, "static quantization needs a calibration dataset: name one among the model's files")
-    name = calibration.digest(Path(path), dataset, words=(method, onnxruntime.__version__))
+    name = calibration.digest(
+        Path(path), *sorted(_beside(Path(path))), dataset, words=(method, onnxruntime.__version__)
+    )
     root = config.cache or tempfile.mkdtemp(prefix="tir-")
     folder = Path(root) / "quantized" / name
     if (folder / "report.json").is_file():
@@ -79,12 +81,7 @@ def _make(config: EngineConfig, path: str, dataset: Path | None, folder: Path) -
         made = Path(draft) / "model.onnx"
         original = OnnxModel(session(config, path), path)
         items = calibration.items(dataset) if dataset else []
-        prepared = _prepared(path, Path(draft) / "prepared")
-        if config.options.method == "dynamic":
-            quantization.quantize_dynamic(prepared, made, op_types_to_quantize=DYNAMIC)
-        else:
-            quantization.quantize_static(prepared, made, Reader(original, items))
-        shutil.rmtree(prepared.parent)
+        _write(config.options.method, path, made, Reader(original, items))
         if not _marked(str(made)):
             words = f"there is nothing in {Path(path).name} that {config.options.method} quantization changes"
             raise Refusal(65, words)
@@ -100,13 +97,22 @@ def _make(config: EngineConfig, path: str, dataset: Path | None, folder: Path) -
         _kept(Path(draft), folder)
 
 
-def _prepared(path: str, folder: Path) -> Path:
-    """The model with its shapes written in, as the tools want it: they write beside what they read."""
-    folder.mkdir()
-    file = folder / "model.onnx"
-    apart = bool(_beside(Path(path)))
-    quant_pre_process(path, file, skip_symbolic_shape=True, save_as_external_data=apart)
-    return file
+def _write(method: str, path: str, made: Path, reader: Reader) -> None:
+    """Quantize a copy that has its shapes written in: the tools want it so, and write beside what they read."""
+    apart = bool(_beside(Path(path)))  # then the weights are too large for one file, perhaps still
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        source, prepared = Path(folder) / "source", Path(folder) / "model.onnx"
+        for one in (Path(path), *_beside(Path(path))):  # onnx takes no links, as a store of models is made of
+            copy = source / one.relative_to(Path(path).parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(one, copy)
+        source /= Path(path).name
+        quant_pre_process(source, prepared, skip_symbolic_shape=True, save_as_external_data=apart)
+        if method == "dynamic":
+            options = {"op_types_to_quantize": DYNAMIC, "use_external_data_format": apart}
+            quantization.quantize_dynamic(prepared, made, **options)
+        else:
+            quantization.quantize_static(prepared, made, reader, use_external_data_format=apart)
 
 
 class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

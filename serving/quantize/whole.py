@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib import import_module
@@ -90,15 +91,24 @@ def _answers(config: EngineConfig, model: Any, items: list[Any]) -> list[Any]:
 
 
 def _twin(folder: str, inside: Path, made: str) -> str:
-    """A folder of links to the model's files, but for the one that was made."""
-    twin = Path(tempfile.mkdtemp(prefix="tir-model-"))
+    """A folder of links to the model's files, with the one that was made in the place of the one `inside` it."""
+    kept = Path(made).parent
+    twin = kept.with_name(f"folder-{calibration.digest(words=(folder, made))}")
+    if twin.is_dir():
+        return str(twin)
+    draft = Path(tempfile.mkdtemp(dir=kept.parent))
+    place = draft / inside.parent
+    place.mkdir(exist_ok=True)
     for one in Path(folder).iterdir():
         if one.name != inside.parts[0]:
-            (twin / one.name).symlink_to(one.resolve())
-    if len(inside.parts) == 2:
-        (twin / inside.parts[0]).mkdir()
-        for one in (Path(folder) / inside.parts[0]).iterdir():
-            if one.name != inside.name:
-                (twin / inside.parts[0] / one.name).symlink_to(one.resolve())
-    (twin / inside).symlink_to(made)
+            (draft / one.name).symlink_to(one.resolve())
+    for one in (Path(folder) / inside).parent.iterdir():
+        if one.name != inside.name and not (place / one.name).exists():
+            (place / one.name).symlink_to(one.resolve())
+    for one in kept.glob("model.onnx*"):  # copies: onnx takes no links for weights that lie apart
+        shutil.copyfile(one, place / (inside.name if one.name == "model.onnx" else one.name))
+    try:
+        draft.rename(twin)
+    except OSError:  # another start was quicker
+        shutil.rmtree(draft)
     return str(twin)

@@ -1,10 +1,12 @@
 """Quantization by onnxruntime's own tools: what it saves, what it costs, and when it is refused."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from serving.config import EngineConfig, Options, Refusal
@@ -69,6 +71,17 @@ def test_nothing_is_written_into_the_models_folder(folder: Path, tmp_path: Path,
     given = config(folder, cache, quantization=method, calibration_dataset="data.npz", accuracy_threshold=0.5)
     quantize.quantized(given, str(folder / "net.onnx"))
     assert folder.stat().st_mtime_ns == before, "a file came or went"
+
+
+def test_weights_that_lie_apart_and_are_linked_from_a_store_are_quantized_too(folder: Path) -> None:
+    whole, weights = onnx.load(folder / "net.onnx"), folder / "net.data"
+    onnx.save(whole, folder / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    os.link(weights, folder / "in-the-store")
+    first = made(folder, quantization="dynamic", accuracy_threshold=0.9)
+    assert first.report["bytes"] < first.report["original_bytes"]
+    (folder / "in-the-store").unlink()
+    (np.fromfile(weights, np.float32) / 2).tofile(weights)
+    assert made(folder, quantization="dynamic", accuracy_threshold=0.5).path != first.path, "other weights"
 
 
 def test_what_misses_the_threshold_is_refused_with_its_figure(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Any
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from accounts.models import Project
 from endpoints import receiving
@@ -14,9 +15,16 @@ from endpoints.models import ModelVersion, RegisteredModel, Upload, VersionDraft
 
 
 class Closed(Schema):
-    """Unknown fields are refused."""
+    """Unknown fields are refused, and texts that the database can't hold."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def storable(cls, value: Any) -> Any:
+        if isinstance(value, str) and ("\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value)):
+            raise ValueError("The text holds a character that can't be stored.")
+        return value
 
 
 class ModelIn(Closed):

@@ -93,24 +93,30 @@ def receive(
     460 not what it should be, 507 the disk is full. Whatever is refused changes nothing.
     """
     with storage.locked(store(), upload.key, _busy):
-        upload.refresh_from_db()
-        _require_open(upload, offset, at)
+        if not (now := Upload.objects.select_related("draft").filter(pk=upload.pk).first()):
+            raise _gone()
+        _require_open(now, offset, at)
         if length > LARGEST_PIECE:
             raise Problem(413, "too_large", f"Send pieces of {storage.readable(LARGEST_PIECE)} at most.")
-        if offset + length > upload.size:
-            raise Problem(
-                413, "too_large", f"The upload was opened for {upload.size:,} bytes; this is beyond them."
-            )
-        came, digest = _write(upload, stream, length, sha256)
-        upload.offset = offset + came
-        upload.expires_at = at + UPLOAD_LASTS
-        upload.save(update_fields=["offset", "expires_at"])
-        upload.draft.touch(at)
-        if upload.offset < upload.size:
-            _digests.give(upload.key, upload.offset, digest)
-        elif not upload.sha256:
-            _finish(upload, digest.hexdigest(), at)
-    return upload
+        if offset + length > now.size:
+            raise Problem(413, "too_large", f"The upload was opened for {now.size:,} bytes; this is beyond them.")
+        came, digest = _write(now, stream, length, sha256)
+        _keep(now, offset=offset + came, expires_at=at + UPLOAD_LASTS)
+        now.draft.touch(at)
+        if now.offset < now.size:
+            _digests.give(now.key, now.offset, digest)
+        elif not now.sha256:
+            _finish(now, digest.hexdigest(), at)
+    return now
+
+
+def _keep(upload: Upload, **columns: Any) -> None:
+    """Write columns of a row that may have been deleted while a piece came."""
+    if not Upload.objects.filter(pk=upload.pk).update(**columns):
+        forget(upload)
+        raise _gone()
+    for name, value in columns.items():
+        setattr(upload, name, value)
 
 
 def offset_of(upload: Upload) -> int:
@@ -185,13 +191,16 @@ def _finish(upload: Upload, sha256: str, at: datetime) -> None:
             storage.keep(partial, root, sha256)
         storage.link(blob, upload.place)
     storage.remember(upload.place, root, sha256)
-    upload.sha256 = sha256
-    upload.save(update_fields=["sha256"])
+    _keep(upload, sha256=sha256)
     upload.draft.touch(at)
 
 
 def _partial(upload: Upload) -> Any:
     return storage.partial_path(store(), upload.key)
+
+
+def _gone() -> Problem:
+    return Problem(410, "gone", "This upload was removed, or its draft published or thrown away.")
 
 
 def _busy() -> None:

@@ -44,6 +44,8 @@ class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
 
     def named(self, name: str, project: Project) -> RegisteredModel | None:
         """The project's own before the shared one of the same name, as a deployment finds it."""
+        if "\0" in name:
+            return None  # which no text of the database holds
         return self.usable_in(project).filter(name=name).order_by(F("project").asc(nulls_last=True)).first()
 
     def matching(self, text: str) -> RegisteredModelQuerySet:

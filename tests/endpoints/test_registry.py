@@ -298,6 +298,10 @@ def test_the_api_tells_of_models_and_versions_what_the_pages_do(tiny: Registered
     assert call("GET", "?q=tiny")[1]["items"][0]["versions"] == [1]
     assert call("POST", "", {"name": "tiny"})[0] == 409
     assert call("POST", "", {"name": "x", "color": "red"})[0] == 422
+    for text in ("\0", "\ud800"):
+        assert call("POST", "", {"name": "x", "title": text})[0] == 422
+        assert call("POST", "/tiny/drafts", {"origin": text})[0] == 422
+    assert call("GET", "/%00")[0] == call("GET", "/tiny/versions/99999999999")[0] == 404
     assert call("PATCH", "/tiny", {"license": "MIT"})[1]["license"] == "MIT"
     status, draft = call("POST", "/tiny/drafts", {"made_from_version": base.number, "origin": "run 7"})
     assert (status, draft["made_from"]) == (201, "tiny v1")

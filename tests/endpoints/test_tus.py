@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import re
 import socket
@@ -24,6 +25,7 @@ from django.test import Client
 from django.utils import timezone
 
 from accounts.models import Project
+from accounts.rest import Problem
 from accounts.roles import Role
 from endpoints import receiving
 from endpoints.models import ModelVersion, RegisteredModel, Upload, VersionDraft
@@ -191,6 +193,20 @@ def test_an_upload_can_be_ended_and_its_bytes_go(sender: Sender, draft: VersionD
     assert sender.ask("DELETE", url).status_code == 204
     assert sender.ask("HEAD", url).status_code == 404
     assert not (draft.folder / "a").exists()
+
+
+def test_a_draft_thrown_away_while_a_piece_comes_leaves_nothing(draft: VersionDraft) -> None:
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            VersionDraft.objects.all().delete()
+            return super().read(size)
+
+    upload = draft.expect("a.bin", 9, by=None)
+    for left in (b"half", b"x" * 9):
+        with pytest.raises(Problem, match="removed"):
+            receiving.receive(upload, Slow(left), len(left), offset=0, sha256=None, at=timezone.now())
+    assert not list((store() / "partial").glob("upload-*"))
+    assert not upload.place.exists()
 
 
 def test_a_piece_waits_for_no_other(sender: Sender, draft: VersionDraft) -> None:

@@ -12,6 +12,7 @@ from tests.wait import until
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 COMMANDS = """#!/bin/sh
+[ ! -e "{gate}" ] || read -r _ < "{gate}"
 case "$SSH_ORIGINAL_COMMAND" in
 git-lfs-authenticate*) cat "{lfs}" ;;
 git-upload-pack*) echo "$SSH_ORIGINAL_COMMAND" >> "{log}"; exec sh -c "$SSH_ORIGINAL_COMMAND" ;;
@@ -42,15 +43,16 @@ def key(path: Path, *, passphrase: str = "") -> str:
 
 
 class SshHost:
-    """`lfs` is the file with what it answers to git-lfs-authenticate."""
+    """`lfs` is the file with what it answers to git-lfs-authenticate; while the pipe `gate` is there, whoever
+    comes waits for a line from it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.lfs, self.log = folder, folder / "lfs.json", folder / "log"
+        self.folder, self.lfs, self.log, self.gate = folder, folder / "lfs.json", folder / "log", folder / "gate"
         folder.mkdir()
         self.private = key(folder / "reader")
         self.host_key = key(folder / "host") and (folder / "host.pub").read_text().rsplit(" ", 1)[0]
         shutil.copy(folder / "reader.pub", folder / "authorized")
-        (folder / "commands").write_text(COMMANDS.format(lfs=self.lfs, log=self.log))
+        (folder / "commands").write_text(COMMANDS.format(lfs=self.lfs, log=self.log, gate=self.gate))
         (folder / "commands").chmod(0o755)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -119,7 +119,7 @@ def gcs(front: Front, key: tuple[str, str]) -> GCS:
         settings = {"kind": "gcs", "bucket": "models", "path": "models/tiny", "url": front.url}
         found = source_for(settings | spec, store=Path("/nowhere"), token=token, hub="")
         assert isinstance(found, BucketSource)
-        return replace(found, patience=Patience(stall=2.0, attempts=2))
+        return replace(found, patience=Patience(stall=20.0, attempts=2))
 
     return source
 

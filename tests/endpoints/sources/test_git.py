@@ -67,7 +67,7 @@ def ask(front: Front, tmp_path: Path) -> Ask:
         settings = {"kind": "git", "url": url or f"{front.url}/{name}.git"} | spec
         found = source_for(settings, store=tmp_path / "store", token=token, hub="")
         assert isinstance(found, GitSource)
-        return replace(found, patience=Patience(stall=2.0, attempts=2))
+        return replace(found, patience=Patience(stall=20.0, attempts=2))
 
     return source
 

@@ -78,7 +78,7 @@ def s3(front: Front) -> S3:
         }
         found = source_for(settings | spec, store=Path("/nowhere"), token=token, hub="")
         assert isinstance(found, BucketSource)
-        return replace(found, patience=Patience(stall=2.0, attempts=2))
+        return replace(found, patience=Patience(stall=20.0, attempts=2))
 
     return source
 

@@ -14,9 +14,12 @@ from websockets.http11 import Request, Response
 from websockets.typing import Origin, Subprotocol
 
 from gateway.routes import Upstream
+from tests.gateway.caller import Caller, asked
 from tests.gateway.house import ALICE, House
 
 LARGEST = 32 * 2**20
+KEY = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="
+WISH = ("connection: keep-alive, Upgrade", "upgrade: websocket", "sec-websocket-version: 13")
 
 
 async def echo(socket: ServerConnection) -> None:
@@ -103,3 +106,22 @@ async def ending(socket: ClientConnection) -> tuple[int | None, str]:
     async with asyncio.timeout(10):
         await socket.wait_closed()
     return socket.close_code, socket.close_reason or ""
+
+
+async def attempt(gateway: House | int, path: str = "/e/tiny/ws", **options: Any) -> None:
+    """Open one and close it. Raises what the handshake does."""
+    async with dialled(gateway, path, **options):
+        pass
+
+
+def wish(*lines: str, target: str = "/e/tiny/ws", method: str = "GET", version: str = "1.1") -> bytes:
+    return asked(method, target, *(lines or (*WISH, KEY)), version=version)
+
+
+async def opened(line: Caller) -> None:
+    await line.send(wish())
+    assert (await line.head()).status == 101
+
+
+def open_now(gateway: House) -> int:
+    return sum(gateway.app.gateway.sockets.values())

@@ -127,8 +127,10 @@ def _said() -> dict[int, Said]:
     found: dict[int, Said] = {}
     for row in wanted.annotate(**named).values("id", *named):
         values = {name: row[name] for name in DEFAULTS if isinstance(row[name], int | float)}
-        any_path = row["method"] == Method.CUSTOM or row["framework"] in MODEL_SERVERS
-        found[row["id"]] = Said(values, row["max_sequence_length"] or 0, any_path)
+        if row["method"] == Method.CUSTOM:  # nothing is known of what it takes
+            found[row["id"]] = SILENT._replace(open=True)
+            continue
+        found[row["id"]] = Said(values, row["max_sequence_length"] or 0, row["framework"] in MODEL_SERVERS)
     return found
 
 

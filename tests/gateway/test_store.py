@@ -68,6 +68,13 @@ class TestFacts:
         Revision.objects.filter(pk=revision.pk).update(spec=revision.spec | said)
         assert facts.table().routes["tiny"].open is any_path
 
+    def test_nothing_is_filled_into_calls_of_an_image_of_ones_own(self) -> None:
+        endpoint = make.endpoint(ready=1, name="tiny")
+        [revision] = endpoint.revisions.all()
+        Revision.objects.filter(pk=revision.pk).update(spec=revision.spec | {"method": "custom"})
+        route = facts.table().routes["tiny"]
+        assert (route.defaults, route.context_length) == ({}, 0)
+
     def test_a_deployment_under_way_says_what_it_does(self) -> None:
         endpoint = make.endpoint(name="tiny")
         endpoint.deployments.get().phases.filter(kind="loading").update(state="running")

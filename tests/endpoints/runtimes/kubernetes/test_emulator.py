@@ -12,13 +12,13 @@ from typing import Any
 import kmock as another
 import pytest
 
-from endpoints.runtimes.base import Phase, Rejected, Unavailable
+from endpoints.runtimes.base import Phase, Unavailable
 from endpoints.runtimes.kubernetes import labels
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from endpoints.runtimes.kubernetes.settings import read
 from tests.cluster.life import NAMESPACE
 from tests.cluster.server import CONFIG
-from tests.endpoints.runtimes.kubernetes.conftest import OWNER, workload
+from tests.endpoints.runtimes.kubernetes.conftest import OWNER
 from tests.wait import until
 
 NAME = "endpoint-7-r1-6b9f7c-abcde"
@@ -47,7 +47,7 @@ def steered(kmock: another.KubernetesEmulator, tmp_path: Path) -> KubernetesRunt
     path = tmp_path / "kubeconfig"
     path.write_text(CONFIG.format(url=str(kmock.url).rstrip("/"), token="t"), encoding="utf-8")
     known: Any = kmock.resources
-    known["v1/pods"] = known["apps/v1/deployments"] = {}
+    known["v1/pods"] = {}
     return KubernetesRuntime(read({"kubeconfig": str(path), "namespace": NAMESPACE}))
 
 
@@ -94,10 +94,3 @@ async def test_half_an_answer_is_no_answer(kmock: another.KubernetesEmulator, st
     kmock["get", re.compile(".*/pods")] << b'{"items": ['
     with pytest.raises(Unavailable, match="no JSON"):
         await said(steered.observe)
-
-
-async def test_a_refused_write_is_shown(kmock: another.KubernetesEmulator, steered: KubernetesRuntime) -> None:
-    kmock["patch"] << 422
-    kmock.objects["v1/pods", NAMESPACE, NAME] = SERVING
-    with pytest.raises(Rejected, match="422"):
-        await said(steered.apply, workload(2))

@@ -119,7 +119,7 @@ class Socket(Passage):
         if self.over:
             return
         if self.leaves:
-            data = data[: self.frames.end_in(data)] if self.farewell else b""
+            data = data[: self.frames.end_in(data)]
         self.frames.follow(data)
         self.bytes_out += len(data)
         self.heard = self.gateway.clock()

@@ -12,12 +12,10 @@ from endpoints.models import Endpoint, Event, InstanceType, ModelVersion, Region
 
 
 @admin.register(Region)
-class RegionAdmin(admin.ModelAdmin[Region]):
-    list_display = ("name", "slug", "runtime", "enabled", "capacity_at")
-    readonly_fields = ("capacity", "capacity_at")
+class RegionAdmin(ReadOnly):
+    """Changed on its own page, which judges its settings before they are kept."""
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Region | None = None) -> Any:
-        return (*self.readonly_fields, "slug") if obj else self.readonly_fields  # addresses hold the slug
+    list_display = ("name", "slug", "runtime", "enabled", "capacity_at", "problem_at")
 
 
 @admin.register(InstanceType)

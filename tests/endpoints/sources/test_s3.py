@@ -304,6 +304,19 @@ def test_a_name_that_leads_to_one_of_them_is_refused_too(s3: S3, monkeypatch: py
         assert problem(s3(url="http://harmless.example").check)[0] == "address_refused"
 
 
+def test_the_operators_proxy_is_used_and_names_are_resolved_behind_it(
+    s3: S3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = "<?xml version='1.0'?><ListBucketResult><Name>models</Name>{}</ListBucketResult>"
+    listed = "<Contents><Key>a/b</Key><Size>1</Size><ETag>1</ETag></Contents>"
+    front.fault(Fault("http://s3.invalid/models", status=200, body=page.format(listed).encode()))
+    monkeypatch.setenv("http_proxy", front.url)
+    assert [file.path for file in s3(url="http://s3.invalid", path="a").files()] == ["b"]
+    assert problem(s3(url="http://169.254.169.254").check)[0] == "address_refused"
+    monkeypatch.setenv("no_proxy", "s3.invalid")
+    assert problem(s3(url="http://s3.invalid").check)[0] == "no_network"
+
+
 def test_private_addresses_can_be_shut_off(front: Front) -> None:
     settings = {"kind": "s3", "bucket": "models", "url": front.url}
     source = source_for(settings, store=Path("/nowhere"), token=None, hub="", private=False)

@@ -6,8 +6,9 @@ It reads and plans but writes nothing: in a steady state a sweep costs a handful
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -22,7 +23,7 @@ from endpoints.models import Endpoint, Region
 from endpoints.planner import EndpointFacts, Probe, needs_room, plan
 from endpoints.probes import Asked, Prober
 from endpoints.regions import runtime_of
-from endpoints.runtimes.base import Observed, Phase, Rejected, Runtime, Unavailable, Workload
+from endpoints.runtimes.base import Observed, PartlyUnavailable, Phase, Rejected, Runtime, Unavailable, Workload
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,7 @@ def sweep(
 def _sweep(region: Region, at: datetime, wake: Wake, turn: int, prober: Prober) -> list[int]:
     runtime = runtime_of(region)
     try:
-        seen = runtime.observe()
-        rows = Endpoint.objects.living().filter(region=region).order_by("id")
+        seen, rows = _look(runtime, Endpoint.objects.living().filter(region=region).order_by("id"))
         loaded = facts.load(rows, seen, at, in_flight=facts.carried())
         observed = _by_owner(seen)
         loaded = _with_room(loaded, observed, runtime)
@@ -82,6 +82,21 @@ def _sweep(region: Region, at: datetime, wake: Wake, turn: int, prober: Prober) 
         wake(endpoint_id)
     _end_orphans(runtime, observed, {one.facts.owner for one in loaded})
     return due
+
+
+def _look(runtime: Runtime, rows: Iterable[Endpoint]) -> tuple[dict[str, Observed], Iterable[Endpoint]]:
+    """What runs, and the endpoints of which that is known: those elsewhere if a part of the region is away."""
+    try:
+        return runtime.observe(), rows
+    except PartlyUnavailable as problem:
+        log.warning("A part of a region can't be asked: %s", problem)
+    seen: dict[str, Observed] = {}
+    known = []
+    for row in rows:
+        with suppress(Unavailable):
+            seen |= runtime.observe(row.owner)
+            known.append(row)
+    return seen, known
 
 
 def _by_owner(observed: Mapping[str, Observed]) -> Grouped:

@@ -44,9 +44,9 @@ class Containers:
     @contextmanager
     def outage(self) -> Iterator[None]:
         hosts = self.runtime.hosts
-        self.runtime.hosts = tuple(replace(host, url="unix:///nonexistent/sock") for host in hosts)
+        self.runtime.fleet.hosts = tuple(replace(host, url="unix:///nonexistent/sock") for host in hosts)
         yield
-        self.runtime.hosts = hosts
+        self.runtime.fleet.hosts = hosts
 
 
 class TestDocker(Contract):

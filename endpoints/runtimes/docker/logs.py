@@ -121,9 +121,7 @@ def read(host: Host, container: str, *, tail: int | None = None) -> list[Said]:
 def _numbered(host: Host, container: str, anchor: Anchor | None, after: int) -> list[tuple[int, Said]]:
     """Enough lines for this question, with their numbers; a jump where lines after the anchor are gone."""
     if anchor is None:
-        said = read(host, container)
-        # Another machine's console counted further than what is kept here: go on from its count.
-        return list(enumerate(said, max(1, after - len(said) + 1) if after > len(said) else 1))
+        return list(enumerate(read(host, container), 1))
     window = max(TAIL, -after)
     said = read(host, container, tail=window)
     index = _find(said, anchor)

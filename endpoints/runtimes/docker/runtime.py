@@ -41,17 +41,16 @@ from endpoints.runtimes.docker.containers import (
     config,
     fate_of,
     observed,
-    read,
 )
-from endpoints.runtimes.docker.gpus import Room, choose, room_of
+from endpoints.runtimes.docker.fleet import Fleet, Where
+from endpoints.runtimes.docker.gpus import Room, choose
 from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, let_read, words
 from endpoints.runtimes.docker.logs import Anchors
-from endpoints.runtimes.docker.tidying import Brought
+from endpoints.runtimes.docker.record import Brought, Whereabouts
 from endpoints.runtimes.docker.usage import Meter
 
 LOOK_EVERY = 0.2
 ROOT = {"", "0", "root"}
-Where = tuple[Host, Container]
 
 
 def region(config: Mapping[str, Any]) -> DockerRuntime:
@@ -104,7 +103,6 @@ class DockerRuntime:
         allow_root: bool = False,
         grace: float = 35.0,
     ) -> None:
-        self.hosts = tuple(hosts)
         self.installation = installation
         self.overcommit = cpu_overcommit
         self.allow_root = allow_root
@@ -113,9 +111,16 @@ class DockerRuntime:
         self.locks = data_dir.resolve() / "locks"
         self.anchors = Anchors(data_dir.resolve() / "docker" / "logs")
         self.brought = Brought(data_dir.resolve() / "docker" / "images.json")
+        self.whereabouts = Whereabouts(data_dir.resolve() / "docker" / "whereabouts.json")
+        self.fleet = Fleet(hosts, installation, cpu_overcommit, self.whereabouts)
         self.meter = Meter()
         self._ended: dict[str, Observed] = {}
         self._hidden: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The engines."""
+        return self.fleet.hosts
 
     def close(self) -> None:
         """Let go of the connections to the engines."""
@@ -145,7 +150,7 @@ class DockerRuntime:
         now = images.found(host, command)
         for each in (command.image.name if command.image and not there else "", images.built(now)):
             if each:
-                self.brought.note(host, each, time.time())
+                self.brought.note(host.name, each, time.time())
         return said
 
     def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
@@ -155,7 +160,8 @@ class DockerRuntime:
             removed += tidying.images(host, self.brought, keep, at)
             with self._lock("-placement"):
                 tidying.network(host, self.installation)
-        self.anchors.keep({one.id for _, one in self._everything(None)})
+                self.fleet.look_over(host)
+        self.anchors.keep({one.id for _, one in self.fleet.everything(None)})
         return removed
 
     # ── how many run ────────────────────────────────────────────────────────────────────────────
@@ -163,7 +169,7 @@ class DockerRuntime:
         """See Runtime.apply."""
         check(workload)
         with self._lock(workload.owner):
-            there = {one.labels.name: (host, one) for host, one in self._everything(workload.owner)}
+            there = {one.labels.name: (host, one) for host, one in self.fleet.everything(workload.owner)}
             alive = {name: where for name, where in there.items() if self._alive(where)}
             mine = [
                 replicas.Replica(name, one.labels.revision, one.started, leaving=one.left_at is not None)
@@ -183,6 +189,9 @@ class DockerRuntime:
         made: list[tuple[Host, str]] = []
         try:
             with self._lock("-placement"):
+                for host in self.hosts:
+                    if not self.whereabouts.known(host.name):
+                        self.fleet.look_over(host)
                 for name in names:
                     made.append(self._create(name, workload, command))
         finally:
@@ -193,14 +202,14 @@ class DockerRuntime:
         """Make a container where there is room; its host and id."""
         if command.image is None:
             raise Rejected("there is nothing to run: no image")
-        having = {host.name: images.found(host, command) for host in self.hosts}
-        rooms = [room for room in self._rooms() if having[room.host.name]]
+        rooms = list(self.fleet.rooms())
+        having = {room.host.name: images.found(room.host, command) for room in rooms}
+        rooms = [room for room in rooms if having[room.host.name]]
         if not rooms:
-            raise Rejected(
-                f"No host has the image {command.image.name} any more. Deploy again to have it brought."
-            )
+            raise Rejected(f"No host has {command.image.name} any more. Deploy again to have it brought.")
         room = choose(rooms, workload)
         host, known = room.host, having[room.host.name] or {}
+        self.whereabouts.add(host.name, workload.owner)
         labels = Labels(
             installation=self.installation,
             name=name,
@@ -286,7 +295,7 @@ class DockerRuntime:
     # ── what there is ───────────────────────────────────────────────────────────────────────────
     def observe(self, owner: str | None = None) -> dict[str, Observed]:
         """See Runtime.observe. Also kills what didn't stop in time."""
-        everything = self._everything(owner)
+        everything = self.fleet.everything(owner)
         if owner is None:
             ids = {one.id for _, one in everything}
             self._ended = {key: each for key, each in self._ended.items() if key in ids}
@@ -328,14 +337,14 @@ class DockerRuntime:
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
             with suppress(Unavailable):
-                now = self._everything(owner)
+                now = self.fleet.everything(owner)
                 if any((one.address or one.ended) and one.labels.name not in known for _, one in now):
                     return
             time.sleep(min(LOOK_EVERY, left))
 
     def logs(self, name: str, after: int, limit: int) -> list[LogLine]:
         """See Runtime.logs."""
-        found = self._named(name)
+        found = self.fleet.named(name)
         if found is None:
             return []
         host, one = found
@@ -343,7 +352,8 @@ class DockerRuntime:
 
     def usage(self, owner: str | None = None) -> dict[str, Sampled]:
         """See Runtime.usage. Disk and network are totals since the start."""
-        live = [(host, one) for host, one in self._everything(owner) if one.state == "running"]
+        everything, _ = self.fleet.asked([f"tir.owner={owner}"] if owner else [])
+        live = [(host, one) for host, one in everything if one.state == "running"]
         with ThreadPoolExecutor(max_workers=8) as pool:
             samples = list(pool.map(lambda where: self.meter.read(*where), live))
         return {one.labels.name: sample for (_, one), sample in zip(live, samples, strict=True) if sample}
@@ -351,9 +361,7 @@ class DockerRuntime:
     def capacity(self) -> Capacity:
         """See Runtime.capacity. What is free is what the emptiest host has: an instance can't lie on two."""
         away: list[str] = []
-        rooms = list(self._rooms(away))
-        if not rooms:
-            raise Unavailable("; ".join(away))
+        rooms = list(self.fleet.rooms(away))
         said = "; ".join([*(room.explain() for room in rooms), *away])
         return Capacity(
             cpu_millis=sum(room.cpu_millis for room in rooms),
@@ -367,7 +375,7 @@ class DockerRuntime:
 
     def forget(self, name: str) -> None:
         """See Runtime.forget."""
-        found = self._named(name)
+        found = self.fleet.named(name)
         if found is None or self._fate(*found) is None:
             return
         host, one = found
@@ -377,26 +385,6 @@ class DockerRuntime:
         self._ended.pop(one.id, None)
 
     # ── asking the engines ──────────────────────────────────────────────────────────────────────
-    def _everything(self, owner: str | None) -> list[Where]:
-        mine = [f"tir.installation={self.installation}", *([f"tir.owner={owner}"] if owner else [])]
-        return [(host, one) for host in self.hosts for one in _listed(host, mine)]
-
-    def _named(self, name: str) -> Where | None:
-        labels = [f"tir.installation={self.installation}", f"tir.name={name}"]
-        return next(((host, one) for host in self.hosts for one in _listed(host, labels)), None)
-
-    def _rooms(self, away: list[str] | None = None) -> Iterator[Room]:
-        """The room on each host; with `away`, one that can't be asked is named there and left out."""
-        for host in self.hosts:
-            try:
-                there = _listed(host, ["tir.installation"])
-                with asking(host) as client:
-                    yield room_of(host, client.info(), there, self.overcommit)
-            except Unavailable as problem:
-                if away is None:
-                    raise
-                away.append(str(problem))
-
     def _secrets(self, host: Host, one: Container) -> tuple[str, ...]:
         """What must not be shown of what it writes: its secrets' values, as they are and in base64."""
         if one.id not in self._hidden:
@@ -419,13 +407,6 @@ class DockerRuntime:
         with (self.locks / f"docker-{self.installation}-{owner}").open("a", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def _listed(host: Host, labels: list[str]) -> list[Container]:
-    with asking(host) as client:
-        entries = client.containers(all=True, filters={"label": labels})
-    found = (read(entry, host.address, host.network) for entry in entries)
-    return [one for one in found if one is not None]
 
 
 @contextmanager

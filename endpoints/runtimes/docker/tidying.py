@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 
 from docker.errors import APIError
 
 from endpoints.runtimes.docker.hosts import Host, asking
+from endpoints.runtimes.docker.record import Brought
 
 KEPT_SECONDS = 7 * 86400.0
 PRESSED = 0.85  # of the disk: then nothing unused is kept for later
-
-
-class Brought:
-    """Which images this installation brought to which host, and when each was last seen in use."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def note(self, host: Host, image: str, at: float) -> None:
-        """It is there because of us, and wanted now."""
-        with self._open() as known:
-            known.setdefault(host.name, {})[image] = at
-
-    def of(self, host: Host) -> dict[str, float]:
-        with self._open() as known:
-            return dict(known.get(host.name, {}))
-
-    def drop(self, host: Host, image: str) -> None:
-        with self._open() as known:
-            known.get(host.name, {}).pop(image, None)
-
-    @contextmanager
-    def _open(self) -> Iterator[dict[str, dict[str, float]]]:
-        """The whole record, written back if it was changed."""
-        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.file.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            text = file.read()
-            try:
-                known: dict[str, dict[str, float]] = json.loads(text or "{}")
-            except ValueError:  # a full disk cut it: what it named is simply kept
-                known = {}
-            yield known
-            if (changed := json.dumps(known)) != text:
-                file.truncate(0)
-                file.write(changed)
 
 
 def images(host: Host, brought: Brought, keep: Collection[str], at: float) -> list[str]:
@@ -60,19 +21,19 @@ def images(host: Host, brought: Brought, keep: Collection[str], at: float) -> li
         used = {one["ImageID"] for one in client.containers(all=True)}
         pressed = host.local and _full(Path(client.info()["DockerRootDir"]))
     removed = []
-    for name, since in brought.of(host).items():
+    for name, since in brought.of(host.name).items():
         with asking(host) as client:
             try:
                 there = client.inspect_image(name)
                 if name in keep or there["Id"] in used:
-                    brought.note(host, name, at)
+                    brought.note(host.name, name, at)
                 elif pressed or at - since > KEPT_SECONDS:
                     client.remove_image(name)
                     removed.append(name)
-                    brought.drop(host, name)
+                    brought.drop(host.name, name)
             except APIError as error:
                 if error.status_code == 404:
-                    brought.drop(host, name)
+                    brought.drop(host.name, name)
                 elif error.status_code != 409:  # 409: somebody uses it since we looked
                     raise
     return removed

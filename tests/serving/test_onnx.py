@@ -13,7 +13,7 @@ from serving.config import EngineConfig, Refusal
 from serving.models import onnx
 from serving.models.base import BadInput
 from tests.serving.onnx_files import adder, classifier, examples
-from tests.serving.running import Server, at_once, refused, running
+from tests.serving.running import Server, at_once, running
 
 
 def loaded(path: Path) -> onnx.OnnxModel:
@@ -117,9 +117,9 @@ def test_a_number_that_is_none_becomes_null(server: Server) -> None:
 
 def test_what_is_no_onnx_is_65(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"nothing of the kind")
-    code, last = refused(tmp_path, tmp_path, "onnx")
-    assert code == 65
-    assert "serving: onnxruntime cannot load a.onnx" in last
+    with pytest.raises(Refusal, match=r"onnxruntime cannot load a.onnx") as caught:
+        loaded(tmp_path / "a.onnx")
+    assert caught.value.code == 65
 
 
 def test_of_several_files_none_is_guessed(tmp_path: Path) -> None:

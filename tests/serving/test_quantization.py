@@ -14,7 +14,7 @@ from serving.models import loading
 from serving.quantize import agreement, calibration
 from serving.quantize import onnx as quantize
 from tests.serving.onnx_files import adder, classifier, examples
-from tests.serving.running import refused, running
+from tests.serving.running import running
 
 OWN = """
 import onnxruntime
@@ -142,13 +142,6 @@ def test_a_served_model_shows_what_was_done_to_it(folder: Path, tmp_path: Path) 
         assert server.ask("/predict", {"input": examples(1)[0].tolist()})[0] == 200
 
 
-def test_a_start_that_misses_the_threshold_is_65(tmp_path: Path) -> None:
-    options = {"quantization": "dynamic", "calibration_dataset": "data.npz"}
-    code, last = refused(tmp_path, spoiled(tmp_path), "onnx", options=options)
-    assert code == 65
-    assert last.startswith("serving: dynamic quantization keeps 0.")
-
-
 def test_a_model_py_is_given_a_folder_with_the_quantized_file(tmp_path: Path) -> None:
     model = tmp_path / "model"
     classifier(model / "weights" / "net.onnx")
@@ -161,8 +154,9 @@ def test_a_model_py_is_given_a_folder_with_the_quantized_file(tmp_path: Path) ->
 
 def test_an_engine_that_does_not_quantize_says_so(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(OWN)
-    code, last = refused(tmp_path, tmp_path, "python", options={"quantization": "dynamic"})
-    assert (code, last) == (65, "serving: the python engine quantizes nothing itself: ask for no quantization")
+    given = EngineConfig("python", str(tmp_path), "demo", options=Options(quantization="dynamic"))
+    with pytest.raises(Refusal, match="the python engine quantizes nothing itself"):
+        loading.load(given)
 
 
 def rows(*values: Any) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from serving.config import EngineConfig, Options, Refusal
+from serving.models import loading
 from tests.serving.running import Server, at_once, refused, running
 from tests.wait import until
 
@@ -298,30 +301,37 @@ def test_a_model_that_is_told_to_end_while_it_loads_ends_at_once(
         ("class Model:\n    def predict(self, inputs): pass", "no method load"),
         ("x = 1", "model.py has no class Model"),
         ("def", "SyntaxError: invalid syntax"),
-        (
-            "class Model:\n    example = 1\n    def load(self, path): pass\n    def predict(self, i): return i[9]",
-            "the model's own example failed: IndexError",
-        ),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_65_and_says_why(tmp_path: Path, model: str, words: str) -> None:
+def test_a_model_that_cannot_be_loaded_is_refused_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str
+) -> None:
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setitem(sys.modules, "model", sys)
+    with pytest.raises(Refusal) as caught:
+        loading.load(EngineConfig("python", str(folder(tmp_path, model)), "demo"))
+    assert caught.value.code == 65
+    assert words in str(caught.value)
+
+
+def test_a_model_that_fails_its_own_example_is_65(tmp_path: Path) -> None:
+    model = "class Model:\n    example = 1\n    def load(self, path): pass\n    def predict(self, i): return i[9]"
     code, last = refused(tmp_path, folder(tmp_path, model))
-    assert code == 65
-    assert last.startswith("serving: ")
-    assert words in last
+    assert (code, last[:55]) == (65, "serving: the model's own example failed: IndexError: li")
 
 
 def test_a_folder_without_a_model_is_65_and_a_missing_one_66(tmp_path: Path) -> None:
-    assert refused(tmp_path, tmp_path)[0] == 65
-    code, last = refused(tmp_path, tmp_path / "none")
-    assert (code, last.split(": ")[-1]) == (66, "No such file or directory")
+    with pytest.raises(Refusal, match=r"there is no model.py in .*; see docs/model-py.md") as caught:
+        loading.load(EngineConfig("python", str(tmp_path), "demo"))
+    assert caught.value.code == 65
+    with pytest.raises(Refusal, match="No such file or directory") as caught:
+        loading.check_model(str(tmp_path / "none"))
+    assert caught.value.code == 66
 
 
 def test_the_tokenizer_asked_for_must_be_the_one_there(tmp_path: Path) -> None:
     (folder(tmp_path, MODEL) / "tokenizer").mkdir()
     (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
-    code, last = refused(tmp_path, tmp_path, options={"tokenizer_type": "wordpiece"})
-    assert (code, last) == (
-        65,
-        "serving: the tokenizer type asked for is wordpiece, and the one in tokenizer.json is BPE",
-    )
+    given = EngineConfig("python", str(tmp_path), "demo", options=Options(tokenizer_type="wordpiece"))
+    with pytest.raises(Refusal, match=r"asked for is wordpiece, and the one in tokenizer.json is BPE"):
+        loading.load(given)

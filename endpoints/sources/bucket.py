@@ -76,6 +76,8 @@ class BucketSource:
     def check(self, engine: str = "llama.cpp") -> Found:
         found = look(self, revision="", engine=engine, where=self._where, wanted=self.file, field="path")
         chosen = next((one.files for one in found.choices if one.path == found.default_file), None)
+        if chosen is None and PIN.fullmatch(self.revision):
+            return replace(found, revision=self.revision)  # `fetch` knows which files it was pinned to
         return replace(found, revision=self._pinned(chosen or [file.path for file in found.files]))
 
     def files(self) -> list[SourceFile]:

@@ -173,6 +173,18 @@ def test_an_object_that_changed_since_it_was_pinned_is_refused(s3: S3, admin: An
     assert "Deploy a new revision" in said
 
 
+def test_what_is_laid_into_the_folder_later_is_no_part_of_the_model(s3: S3, admin: Any, tmp_path: Path) -> None:
+    admin.put_object(Bucket="models", Key="later/config.json", Body=b"{}")
+    revision = s3(path="later").check("pytorch").revision
+    admin.put_object(Bucket="models", Key="later/notes.txt", Body=b"new")
+    pinned = s3(path="later", revision=revision)
+    assert pinned.check("pytorch").revision == revision
+    pinned.fetch(tmp_path, ignore, ["config.json"])
+    admin.put_object(Bucket="models", Key="later/config.json", Body=b"[]")
+    pinned = s3(path="later", revision=revision)
+    assert problem(lambda: pinned.fetch(tmp_path, ignore, ["config.json"]))[0] == "changed"
+
+
 def test_an_object_that_changes_while_it_is_fetched_is_not_mixed(
     s3: S3, front: Front, admin: Any, tmp_path: Path
 ) -> None:

@@ -24,6 +24,8 @@ HOST: Final = {
     "key": "File of our key",
     "address": "Address of its instances",
     "models": "Folder of models there",
+    "network": "Network to join",
+    "gpus": "GPUs: how many, or their ids",
 }
 MOST_HOSTS: Final = 50
 IMAGES: Final = tuple(
@@ -32,7 +34,12 @@ IMAGES: Final = tuple(
     if engine != Framework.CUSTOM
     for version in VERSIONS.get(engine, ("",))
 )
-CLUSTER: Final = ("kubeconfig", "context", "namespace", "cache", "storage", "fetch_image", "runtime_class")
+CLUSTER: Final = (
+    *("kubeconfig", "context", "namespace", "installation", "cache", "storage"),
+    *("fetch_image", "hub", "console_url", "gpu_resource", "runtime_class"),
+)
+LISTS: Final = ("ingress", "egress", "pull_secrets", "dcgm")
+SEVERAL: Final = "Several with commas between."
 EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -50,7 +57,16 @@ class RegionForm(forms.ModelForm[Region]):
     cache = _text("Claim for models", "A PersistentVolumeClaim that keeps models. Empty: each pod fetches.")
     storage = _text("Largest model folder", "Of a pod, without a claim.", "200Gi")
     fetch_image = _text("Image that fetches", "The console's own image. Empty: tir-console:latest.")
-    runtime_class = _text("Runtime class", "Of pods with GPUs, where the cluster has one.", "nvidia")
+    installation = _text("Name of this console", "Two consoles in one namespace need two. Empty: tir.", "tir")
+    hub = _text("Hugging Face Hub", "That pods reach, or a mirror. Empty: the console's own.")
+    console_url = _text("Address of the console", "By which pods fetch models of the registry. Empty: its own.")
+    gpu_resource = _text("Resource of a GPU", "Empty: nvidia.com/gpu.")
+    runtime_class = _text("Runtime class", "Of pods, where the cluster has one.", "nvidia")
+    ingress = _text("Who may reach instances", f"Namespaces and networks. {SEVERAL}", "tir-system")
+    egress = _text("Whom instances may reach", f"The same way. Empty: everybody. {SEVERAL}", "10.0.0.0/8")
+    pull_secrets = _text("Pull secrets", f"Names of Secrets that are there already. {SEVERAL}")
+    dcgm = _text("DCGM exporters", f"Addresses of NVIDIA's exporters. {SEVERAL}")
+    allow_root = forms.BooleanField(label="Images whose user is root may run as root", required=False)
 
     class Meta:
         model = Region
@@ -60,12 +76,13 @@ class RegionForm(forms.ModelForm[Region]):
 
     def __init__(self, data: QueryDict | None = None, *, instance: Region | None = None) -> None:
         config = dict(instance.config) if instance else {}
-        initial = {name: config.get(name, "") for name in CLUSTER}
+        initial = {name: config.get(name, "") for name in (*CLUSTER, "allow_root")}
+        initial |= {name: ", ".join(config.get(name) or ()) for name in LISTS}
         super().__init__(data, instance=instance, initial=initial)
         if instance and instance.pk:
             del self.fields["slug"]
         self.old = config
-        self.hosts = _posted_hosts(data) if data is not None else [dict(host) for host in config.get("hosts", [])]
+        self.hosts = _posted_hosts(data) if data is not None else [_host(one) for one in config.get("hosts", [])]
         self.images = _posted_images(data) if data is not None else dict(config.get("images", {}))
         self.pools = _posted_pools(data) if data is not None else _written_pools(config.get("instance_types", {}))
         self.pool_errors: dict[str, str] = {}
@@ -90,14 +107,16 @@ class RegionForm(forms.ModelForm[Region]):
 
     def _config(self, kind: str) -> dict[str, Any]:
         """Settings that this page doesn't show stay as they are."""
-        shown = {"hosts", "images", "instance_types", *CLUSTER}
+        shown = {"hosts", "images", "instance_types", "allow_root", *CLUSTER, *LISTS}
         config = {name: value for name, value in self.old.items() if name not in shown}
         if kind == RuntimeKind.PROCESS:
             return config
         config["images"] = self.images
         if kind == RuntimeKind.DOCKER:
-            return config | {"hosts": self.hosts}
+            root = {"allow_root": True} if self.cleaned_data.get("allow_root") else {}
+            return config | root | {"hosts": [_typed(host) for host in self.hosts]}
         named = {name: self.cleaned_data[name] for name in CLUSTER if self.cleaned_data.get(name)}
+        named |= {name: _several(self.cleaned_data[name]) for name in LISTS if self.cleaned_data.get(name)}
         return config | named | {"instance_types": self._pools()}
 
     def _pools(self) -> dict[str, Any]:
@@ -139,6 +158,23 @@ def _posted_hosts(post: QueryDict) -> list[dict[str, str]]:
         for place in range(count)
     ]
     return [{name: text for name, text in row.items() if text} for row in rows if any(row.values())]
+
+
+def _host(stored: Mapping[str, Any]) -> dict[str, str]:
+    """A host's settings as they are typed."""
+    gpus = stored.get("gpus")
+    texts = {name: str(value) for name, value in stored.items() if name != "gpus" and value}
+    return texts | ({"gpus": ", ".join(gpus) if isinstance(gpus, list) else str(gpus)} if gpus is not None else {})
+
+
+def _typed(host: Mapping[str, str]) -> dict[str, Any]:
+    """The same as the runtime reads them: GPUs are a number, or a list of ids."""
+    gpus = host.get("gpus", "")
+    return dict(host) | ({"gpus": int(gpus) if gpus.isdecimal() else _several(gpus)} if gpus else {})
+
+
+def _several(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _posted_images(post: QueryDict) -> dict[str, str]:

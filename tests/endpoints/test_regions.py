@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -61,6 +62,27 @@ def seen(client: Client, path: str) -> str:
     answer = client.get(path)
     assert answer.status_code == 200
     return answer.content.decode()
+
+
+class Fields(HTMLParser):
+    """What a browser would post of a page's fields: by name, all values."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.filled: dict[str, list[str]] = {}
+        self.select = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "select":
+            self.select = given["name"]
+        picked = tag == "option" and "selected" in given
+        typed = tag == "input" and "name" in given and (given.get("type") != "checkbox" or "checked" in given)
+        if picked or typed:
+            self.filled.setdefault(given.get("name", self.select), []).append(
+                given.get("value", "on" if typed else "")
+            )
 
 
 def test_without_a_region_the_page_says_what_to_do(client: Client) -> None:
@@ -151,6 +173,8 @@ HOST = {
     "host_key": ["/etc/tir/key.pem", ""],
     "host_address": ["10.0.0.5", ""],
     "host_models": ["/srv/models", ""],
+    "host_network": ["inference", ""],
+    "host_gpus": ["GPU-1, GPU-2", ""],
 }
 
 
@@ -161,8 +185,15 @@ def test_docker_hosts_with_their_tls_are_kept_as_the_runtime_reads_them(client: 
     assert region.config["images"] == {"pytorch:2.x": "registry.example.com/tir/pytorch:2.7"}
     [host] = region.config["hosts"]
     assert (host["url"], host["key"], host["models"]) == ("tcp://10.0.0.5:2376", "/etc/tir/key.pem", "/srv/models")
+    assert (host["network"], host["gpus"]) == ("inference", ["GPU-1", "GPU-2"])
     page = seen(client, "/regions/far/")
-    for shown in ("tcp://10.0.0.5:2376", "/etc/tir/key.pem", "registry.example.com/tir/pytorch:2.7"):
+    for shown in (
+        "GPU-1, GPU-2",
+        "inference",
+        "tcp://10.0.0.5:2376",
+        "/etc/tir/key.pem",
+        "registry.example.com/tir/pytorch:2.7",
+    ):
         assert f'value="{shown}"' in page
 
 
@@ -234,8 +265,29 @@ def test_a_cluster_that_cant_be_is_refused(client: Client, given: dict[str, str]
     assert said in answer.content.decode()
 
 
-def test_settings_that_the_page_doesnt_show_stay(client: Client) -> None:
-    make.region("far", runtime="kubernetes", config={"namespace": "inference", "pull_secrets": ["registry"]})
-    client.post("/regions/far/", {"name": "Far", "runtime": "kubernetes", "namespace": "other"})
-    config = Region.objects.get(slug="far").config
-    assert (config["namespace"], config["pull_secrets"]) == ("other", ["registry"])
+WHOLE: dict[str, dict[str, Any]] = {
+    "docker": {
+        "hosts": [{"name": "a", "url": "unix:///run/a.sock", "network": "n", "gpus": 2}, {"name": "b"}],
+        "images": {"llama.cpp": "x:1"},
+        "allow_root": True,
+    },
+    "kubernetes": {
+        "kubeconfig": "/k",
+        "namespace": "inference",
+        "egress": ["10.0.0.0/8", "dns"],
+        "pull_secrets": ["registry"],
+        "gpu_resource": "nvidia.com/mig",
+        "images": {"pytorch:1.x": "y:1"},
+        "instance_types": {
+            "default": {"node_selector": {"a": "b"}, "tolerations": [{"key": "k", "operator": "Exists"}]}
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_saving_a_page_as_it_is_changes_no_setting(client: Client, kind: str) -> None:
+    make.region("far", runtime=kind, config=WHOLE[kind])
+    answer = client.post("/regions/far/", Fields(seen(client, "/regions/far/")).filled)
+    assert answer.status_code == 302
+    assert Region.objects.get(slug="far").config == WHOLE[kind]

@@ -16,6 +16,7 @@ CONNECT_SECONDS = 2.0
 IDLE_SECONDS = 3.0  # less than the five after which llama.cpp and uvicorn hang up
 FICKLE_SECONDS = 60.0  # without reuse, where an engine hung up right behind an answer
 BEHIND_SECONDS = 0.5  # that long after its answer is right behind it
+DOUBT_SECONDS = 0.25  # until it shows whether an engine hangs up behind a stream, which says nothing of others
 LINGER_SECONDS = 1.0  # for the end of an answer that nobody needs any more
 
 
@@ -51,6 +52,7 @@ class Pool:
         self.fickle: dict[Address, float] = {}  # engines that hang up unannounced, and until when that counts
         self.leaving: dict[Connection, float] = {}  # and when they are cut off
         self._returned: list[Connection] = []
+        self._doubted: set[Connection] = set()  # which nobody may use yet
         self._making: set[asyncio.Task[None]] = set()
 
     def waiting(self, address: Address) -> Connection | None:
@@ -96,6 +98,10 @@ class Pool:
                 self._distrust(connection)
             connection.close()
             return
+        if connection.doubtful:
+            self._doubted.add(connection)
+            self.loop.call_later(DOUBT_SECONDS, self._trust, connection)
+            return
         now = self.clock()
         if self.fickle and now < self.fickle.get(connection.address, 0.0):
             connection.close()
@@ -110,6 +116,14 @@ class Pool:
         returned, self._returned = self._returned, []
         for connection in returned:
             self.keep(connection, connection.idle_since)
+
+    def _trust(self, connection: Connection) -> None:
+        self._doubted.discard(connection)
+        now = self.clock()
+        if connection.sound() and now >= self.fickle.get(connection.address, 0.0):
+            self.keep(connection, now)
+        else:
+            connection.close()
 
     def keep(self, connection: Connection, now: float) -> None:
         """Let it wait for its next request."""
@@ -155,7 +169,7 @@ class Pool:
                 del self.idle[address]
 
     def close(self) -> None:
-        for waiting in [*self.idle.values(), list(self.leaving), self._returned]:
+        for waiting in [*self.idle.values(), list(self.leaving), self._returned, list(self._doubted)]:
             for one in waiting:
                 one.close()
         for making in self._making:

@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.complete = False
         self.reusable = False
+        self.doubtful = False  # whether it is, in spite of what the engine says
         self.leaving = False  # nobody wants the rest of the answer
         self.hung_up = False  # the engine did, not we
         self.idle_since = 0.0  # since the last answer; 0 before it
@@ -75,7 +76,7 @@ class Connection(asyncio.Protocol):
         `bodiless`: the answer has no body whatever its head says, as after HEAD."""
         self.asker, self.bodiless = asker, bodiless
         self.head, self.parser, self._parts = None, None, []
-        self.complete = self.reusable = False
+        self.complete = self.reusable = self.doubtful = False
         self._expecting = True
         if self.closed:
             self._tell_lost()
@@ -242,8 +243,9 @@ class Connection(asyncio.Protocol):
         # llama.cpp promises to keep a connection and hangs up after each stream all the same, a moment
         # later: a request that was sent meanwhile would be lost.
         streamed = b"transfer-encoding" in head.headers
-        keeps = parser.should_keep_alive() and not streamed  # the parser knows only in here
+        keeps = parser.should_keep_alive()  # the parser knows only in here
         self.reusable = keeps and self._all_sent()
+        self.doubtful = streamed
         length = head.headers.get(b"content-length")
         bodied = length is not None and not streamed and head.status not in (204, 304)
         if bodied and self._raw:

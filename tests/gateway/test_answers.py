@@ -134,6 +134,16 @@ async def test_an_engine_that_hangs_up_after_a_stream_costs_nobody_an_answer(
         assert (await gateway.ask()).status_code == 200
 
 
+async def test_a_connection_that_outlives_a_stream_is_used_again(
+    gateway: House, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.pool.DOUBT_SECONDS", 0.01)
+    for _ in range(2):
+        assert (await gateway.ask(stream=True)).status_code == 200
+        await until(lambda: gateway.app.gateway.pool.idle, "the connection to be trusted")
+    assert engine.connections == 1
+
+
 async def test_an_engine_that_closes_after_each_answer_is_served_too(gateway: House, engine: Engine) -> None:
     engine.behaviour = "close"
     assert [(await gateway.ask()).status_code for _ in range(3)] == [200, 200, 200]

@@ -2,9 +2,10 @@
 
 All limits of a request are checked before any is taken from, in one atomic step over all gateways (see
 `gateway.buckets` for what counts). Requests that wait for that step share it. A busy caller far from its limit
-gets units in advance, so that most of its requests wait for nothing; they live for `HOLD_SECONDS`, nearness to
-the limit makes them none, and whoever is refused while others hold some asks once more when they are back: the
-limit lets exactly so many pass, never one more, and not one less while there is demand.
+gets units in advance, so that its requests wait for nothing; they live for `HOLD_SECONDS`, and new ones replace
+them while it goes on. Nearness to the limit makes them none, and whoever is refused while others hold some asks
+once more when they are back: the limit lets exactly so many pass, never one more, and not one less while there is
+demand.
 
 A slot is a lease of this gateway, renewed while its requests run; those of a gateway that died come back with
 `LEASE_SECONDS`. Tokens are reserved as what a request may come to, and settled as what it came to.
@@ -33,6 +34,7 @@ from gateway.share import SHUT_SECONDS, Share, headers_of, refusal, too_large
 log = logging.getLogger("gateway")
 
 HOLD_SECONDS = 0.06
+AHEAD_SECONDS = 0.03  # before a hold ends, the next is asked for
 HOLD_MARGIN_SECONDS = 0.04  # for giving back
 WAIT_SECONDS = 0.25  # for a judgement, in all
 EXCHANGE_PART = 0.8  # of that, for one answer of the shared count
@@ -92,10 +94,10 @@ class Limiter:
         self.lease, self.patience, self.clock, self.wall = lease, patience, clock, wall
         self.problem = ""  # why this gateway counts alone; "" while it does not
         self._local = Buckets()  # what this gateway let pass
-        self._noted: list[tuple[str, int, int, int]] = []  # and what is not counted there yet
         self.shares: dict[str | int, Share] = {}
         self.waiting: list[Waiting] = []
         self.dirty: dict[Share, None] = {}  # those with something to tell
+        self._urgent = False  # now, not by and by
         self.holding: dict[Share, None] = {}  # those with something in advance
         self._marker = ""
         self._ahead = 0.0  # seconds from our clock to that of the shared count
@@ -119,7 +121,10 @@ class Limiter:
                 return None
         for share in shares:
             share.spend(tokens)
-        return self._taken(shares, tuple(share.cell for share in shares), tokens)
+            if at > share.until - AHEAD_SECONDS and not share.renews:
+                share.renews = True
+                self._tell(share)
+        return self._taken(shares, cells_of(shares), tokens)
 
     async def take(self, key: Key, route: Route, tokens: int) -> Taken | Refusal:
         """The judgement, within `WAIT_SECONDS`."""
@@ -182,8 +187,7 @@ class Limiter:
 
     def _taken(self, shares: tuple[Share, ...], cells: tuple[int, ...], tokens: int) -> Taken:
         for share, cell in zip(shares, cells, strict=True):
-            limits = share.limits
-            self._note(share.name, cell, int(limits[REQUESTS] >= 0), tokens if limits[TOKENS] >= 0 else 0)
+            share.note(cell, 1, tokens)
         return Taken(self, shares, cells, tokens)
 
     def _alone(self, shares: tuple[Share, ...], tokens: int) -> Taken | Refusal:
@@ -205,6 +209,10 @@ class Limiter:
     # ── telling and asking the others ────────────────────────────────────────────────────────────
     def _tell(self, share: Share) -> None:
         self.dirty[share] = None
+        self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._urgent = True
         self._pump()
 
     def _tell_later(self, share: Share) -> None:
@@ -227,30 +235,22 @@ class Limiter:
                 if share.keeps():
                     self.dirty[share] = None
         if self.dirty:
-            self._pump()
+            self._tell_all()
         if self.holding:
             self._set_timer()
 
     @property
     def local(self) -> Buckets:
         """What this gateway let pass itself, all of it."""
-        noted, self._noted = self._noted, []
-        sums: dict[tuple[str, int], list[int]] = {}
-        for name, cell, requests, tokens in noted:
-            total = sums.setdefault((name, cell), [0, 0])
-            total[REQUESTS] += requests
-            total[TOKENS] += tokens
-        for (name, cell), (requests, tokens) in sums.items():
-            self._local.note(name, cell, requests, tokens)
+        for share in self.shares.values():
+            noted, share.noted = share.noted, {}
+            for cell, (requests, tokens) in noted.items():
+                self._local.note(share.name, cell, requests, tokens)
         return self._local
-
-    def _note(self, name: str, cell: int, requests: int, tokens: int) -> None:
-        """Counted some at a time, for it is of use only while the shared count is away."""
-        self._noted.append((name, cell, requests, tokens))
 
     def _correct(self, share: Share, cell: int, requests: int, tokens: int) -> None:
         """Count more or less than was taken."""
-        self._note(share.name, cell, requests, tokens)
+        share.note(cell, requests, tokens)
         share.owe(cell, requests, tokens)
         self._tell_later(share)
 
@@ -264,7 +264,7 @@ class Limiter:
 
     async def _run(self) -> None:
         try:
-            while (self.waiting or self.dirty) and not self.problem:
+            while (self.waiting or self._urgent) and not self.problem:
                 await self._exchange()
         finally:
             self._running = None
@@ -276,6 +276,7 @@ class Limiter:
         shares = [*asking, *(share for share in self.dirty if share not in asking)][: len(asking) + MOST_SHARES]
         for share in shares:
             self.dirty.pop(share, None)
+        self._urgent = bool(self.dirty)
         at = self.clock()
         told = [share.tell(at, wants=share in asking, hold=HOLD_SECONDS) for share in shares]
         numbers = {share: number for number, share in enumerate(shares)}
@@ -323,6 +324,7 @@ class Limiter:
                 for cell, number in cells.items():
                     share.owe(cell, number if what == REQUESTS else 0, number if what == TOKENS else 0)
             self.dirty[share] = None
+        self._urgent = True
         return True
 
     def _learn(self, shares: Sequence[Share], answer: Answer, at: float) -> None:
@@ -330,7 +332,7 @@ class Limiter:
             share.know(state, at + HOLD_SECONDS)
             if any(state.extra):
                 self.holding[share] = None
-                self._set_timer()
+                self._tell_later(share)
 
     def _judge(self, one: Waiting, short: Short | None, shares: Sequence[Share], answer: Answer) -> None:
         if short is None:
@@ -378,8 +380,7 @@ class Limiter:
             if all(share.has(one.tokens, at) for share in one.shares):
                 for share in one.shares:
                     share.spend(one.tokens)
-                cells = tuple(share.cell for share in one.shares)
-                one.judged.set_result(self._taken(one.shares, cells, one.tokens))
+                one.judged.set_result(self._taken(one.shares, cells_of(one.shares), one.tokens))
             else:
                 self.waiting.append(one)
 
@@ -408,7 +409,7 @@ class Limiter:
         if self.problem:
             await self._return()
         if self.dirty:
-            self._pump()
+            self._tell_all()
 
     async def _return(self) -> None:
         try:
@@ -430,7 +431,7 @@ class Limiter:
         for share in self.shares.values():
             share.give_back()
             share.in_use = 0
-        self.dirty = dict.fromkeys(self.shares.values())
+        self.dirty, self._urgent = dict.fromkeys(self.shares.values()), True
         await self._run()
         self.problem = self.problem or "The gateway has ended."
         await self.counts.close()
@@ -441,6 +442,11 @@ class Limiter:
     def _now_ms(self) -> int:
         """By the clock of the shared count."""
         return int((self.wall() + self._ahead) * 1000)
+
+
+def cells_of(shares: tuple[Share, ...]) -> tuple[int, ...]:
+    """Where what was had in advance is counted."""
+    return (shares[0].cell,) if len(shares) == 1 else tuple([share.cell for share in shares])
 
 
 def bounded(tokens: int, route: Route) -> int:

@@ -18,7 +18,7 @@ from gateway.buckets import (
 from gateway.errors import Headers, Refusal
 from gateway.routes import Quotas
 
-MOST = 1000  # units that a gateway wants in advance
+MOST = 4000  # units that a gateway wants in advance
 RATE_SECONDS = 0.02  # the shortest time that a rate is judged by
 SHUT_SECONDS = 1.0  # how long a refusal may be repeated without asking
 
@@ -32,22 +32,26 @@ HEADERS = tuple(
 class Share:
     """`requests`, `tokens` and `idle` (slots) are had in advance and may be spent until `until`; what was had so
     is counted in the second `cell`. `in_use` are slots of requests that run. `left` is what everybody together
-    may still take, as far as this gateway knows. `owed`: second → [requests, tokens] to be told.
+    may still take, as far as this gateway knows. `owed`: second → [requests, tokens] to be told; `noted`: what was
+    let in, whoever counts. `renews`: more is asked for before the hold ends. `told`: headers of the limits.
     """
 
     __slots__ = (
-        *("name", "whose", "quotas", "limits", "seen", "renewed"),
+        *("name", "whose", "quotas", "limits", "told", "seen", "renewed"),
         *("requests", "tokens", "idle", "cell", "until", "in_use"),
-        *("left", "owed", "spent", "rate", "since", "shut", "shut_until"),
+        *("left", "owed", "noted", "renews", "spent", "rate", "since", "shut", "shut_until"),
     )
 
     def __init__(self, name: str, whose: str, quotas: Quotas, at: float) -> None:
-        self.name, self.whose, self.quotas, self.limits = name, whose, quotas, limits_of(quotas)
+        self.name, self.whose = name, whose
+        self._limit(quotas)
         self.in_use = 0
         self.requests = self.tokens = self.idle = self.cell = 0
         self.until = self.shut_until = self.renewed = 0.0
         self.left = list(self.limits)
         self.owed: dict[int, list[int]] = {}
+        self.noted: dict[int, list[int]] = {}
+        self.renews = False
         self.spent, self.rate = [0, 0], [0.0, 0.0]
         self.since = self.seen = at
         self.shut: Refusal | None = None
@@ -55,9 +59,13 @@ class Share:
     def change(self, quotas: Quotas) -> None:
         """Other limits from now on; what was had in advance of the old ones goes back."""
         self.give_back()
-        self.quotas, self.limits = quotas, limits_of(quotas)
+        self._limit(quotas)
         self.left = list(self.limits)
         self.shut_until = 0.0
+
+    def _limit(self, quotas: Quotas) -> None:
+        self.quotas, self.limits = quotas, limits_of(quotas)
+        self.told = [(name, b"%d" % limit) for (name, *_), limit in zip(HEADERS, self.limits, strict=False)]
 
     def has(self, tokens: int, at: float) -> bool:
         """Whether a request can be let in without asking."""
@@ -103,11 +111,24 @@ class Share:
         return self.left[SLOTS] * 2 < self.limits[SLOTS]
 
     def owe(self, cell: int, requests: int, tokens: int) -> None:
-        number = [requests if self.limits[REQUESTS] >= 0 else 0, tokens if self.limits[TOKENS] >= 0 else 0]
-        if any(number):
-            known = self.owed.setdefault(cell, [0, 0])
-            known[REQUESTS] += number[REQUESTS]
-            known[TOKENS] += number[TOKENS]
+        self._count(self.owed, cell, requests, tokens)
+
+    def note(self, cell: int, requests: int, tokens: int) -> None:
+        """Count by ourselves, for when nobody else does."""
+        self._count(self.noted, cell, requests, tokens)
+
+    def _count(self, cells: dict[int, list[int]], cell: int, requests: int, tokens: int) -> None:
+        if self.limits[REQUESTS] < 0:
+            requests = 0
+        if self.limits[TOKENS] < 0:
+            tokens = 0
+        if requests or tokens:
+            known = cells.get(cell)
+            if known is None:
+                cells[cell] = [requests, tokens]
+            else:
+                known[REQUESTS] += requests
+                known[TOKENS] += tokens
 
     def give_back(self) -> None:
         """What is had in advance is to be told as not used."""
@@ -121,7 +142,7 @@ class Share:
     def void(self) -> None:
         """Have nothing in advance."""
         self.requests = self.tokens = self.idle = 0
-        self.until = 0.0
+        self.until, self.renews = 0.0, False
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────
     def tell(self, at: float, *, wants: bool, hold: float) -> Bucket:
@@ -132,7 +153,7 @@ class Share:
         owed = [(cell, requests, tokens) for cell, (requests, tokens) in self.owed.items() if requests or tokens]
         self.owed = {}
         holding = max(0, int((self.until - at) * 1000))
-        want = self._wish(at, hold) if wants else (0, 0, 0)
+        want = self._wish(at, hold) if wants or self.renews else (0, 0, 0)
         return Bucket(self.name, self.limits, self.held(), holding, want, owed)
 
     def held(self) -> int:
@@ -160,8 +181,9 @@ class Share:
         for what, limit in enumerate(self.limits):
             self.left[what] = limit - state.used[what]
         if any(state.extra):
-            self.requests, self.tokens, self.cell, self.until = *state.extra[:2], state.cell, until
-            self.idle += state.extra[SLOTS]
+            self.give_back()  # what is left, where new ones came before its end
+            self.requests, self.tokens, self.idle = state.extra
+            self.cell, self.until = state.cell, until
         self.left[REQUESTS] += self.requests
         self.left[TOKENS] += self.tokens
 
@@ -174,20 +196,16 @@ class Share:
 def headers_of(shares: tuple[Share, ...], reset: tuple[bytes, bytes] = (b"1m0s", b"1m0s")) -> Headers:
     """The tightest limit of requests and that of tokens. Reset is when nothing of the last minute counts any
     more, which for a request that was let in just now is a minute away."""
-    found: Headers = ()
-    for what, (limit, remaining, resets) in enumerate(HEADERS):
+    found = []
+    for what, (_, remaining, resets) in enumerate(HEADERS):
         tight = None
         for share in shares:
             if share.limits[what] != LIMITLESS and (tight is None or share.left[what] < tight.left[what]):
                 tight = share
         if tight is not None:
             left = tight.left[what]
-            found += (
-                (limit, b"%d" % tight.limits[what]),
-                (remaining, b"%d" % left if left > 0 else b"0"),
-                (resets, reset[what]),
-            )
-    return found
+            found += [tight.told[what], (remaining, b"%d" % max(0, left)), (resets, reset[what])]
+    return tuple(found)
 
 
 def refusal(share: Share, short: Short, state: State, tokens: int, now: int) -> Refusal:

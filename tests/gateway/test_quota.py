@@ -245,6 +245,25 @@ async def test_a_busy_caller_far_from_its_limit_rarely_asks_and_others_get_all_t
         assert memory.used(who.holder, REQUESTS) == 20_000
 
 
+async def test_a_caller_who_goes_on_waits_for_no_judgement_and_leaves_nothing_counted_too_much() -> None:
+    count, who, where, at = Memory(), key(requests_per_minute=10**6, concurrent_requests=10**4), route(), [0.0]
+    one, waited = limiter(count, clock=lambda: at[0]), []
+    async with looked_after(one):
+        for number in range(400):
+            at[0] += 0.001
+            found = one.take_now(who, where, 0)
+            if found is None:
+                waited.append(number)
+                found = await one.take(who, where, 0)
+            assert isinstance(found, Taken)
+            found.settle(0)
+            await asyncio.sleep(0)
+        assert waited[-1] < 100, "once it is known how busy the caller is, it always has some in advance"
+        at[0] += 1
+        await until(lambda: count.used(who.holder, REQUESTS) == 400, "what was left in advance to be given back")
+        await until(lambda: count.used(who.holder, SLOTS) == 0, "and the slots")
+
+
 # ── alone ────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("how", ["away", "stuck"])
 async def test_without_the_shared_count_each_gateway_keeps_the_limit_by_itself_and_says_so(

@@ -29,6 +29,7 @@ BOUNDS_US = tuple(round(bound * 1_000_000) for bound in BOUNDS)
 CLASSES = (OK, CLIENT_ERROR, ABORTED, SERVER_ERROR)
 
 Labels = Mapping[str, str]
+Number = int | float  # told as it is: compiled, a whole number given for a float would become one
 
 
 class Spread:
@@ -178,15 +179,15 @@ class Page:
     def family(self, name: str, kind: str, about: str) -> None:
         self.lines += (f"# HELP {name} {about}", f"# TYPE {name} {kind}")
 
-    def sample(self, name: str, labels: Labels, value: float) -> None:
+    def sample(self, name: str, labels: Labels, value: Number) -> None:
         inside = ",".join(f'{key}="{escaped(text)}"' for key, text in labels.items())
         self.lines.append(f"{name}{{{inside}}} {value}" if inside else f"{name} {value}")
 
-    def one(self, name: str, kind: str, about: str, value: float, labels: Labels | None = None) -> None:
+    def one(self, name: str, kind: str, about: str, value: Number, labels: Labels | None = None) -> None:
         self.family(name, kind, about)
         self.sample(name, labels or {}, value)
 
-    def each(self, name: str, kind: str, about: str, values: Iterable[tuple[Labels, float]]) -> None:
+    def each(self, name: str, kind: str, about: str, values: Iterable[tuple[Labels, Number]]) -> None:
         self.family(name, kind, about)
         for labels, value in values:
             self.sample(name, labels, value)

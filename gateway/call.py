@@ -20,6 +20,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client
 FIRST_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode()) for status, phrase in REASONS.items()}
 PROCESS = uuid4().hex[:20].encode()  # begins the ids of requests that came without one
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNK_HEADS = [b"%x\r\n" % size for size in range(2048)]
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = (204, 304)
 _numbers = count()
@@ -135,13 +136,13 @@ class Call:
             self.keep = False
         more = b""
         if headers or self.extra:
-            more = b"".join([b"%b: %b\r\n" % header for header in (*headers, *self.extra)])
+            more = b"".join([b"%b: %b\r\n" % (name, value) for name, value in (*headers, *self.extra)])
         self.line.write(
-            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
+            b"%bcontent-type: %b\r\ncontent-length: %b\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
                 FIRST_LINES.get(status) or _first_line(status),
                 kind,
-                len(body),
+                str(len(body)).encode(),
                 more,
                 b"" if self.keep else b"connection: close\r\n",
                 server.date,
@@ -179,7 +180,9 @@ class Call:
 
     def send(self, data: bytes) -> bool:
         if data and not self._mute:
-            frame = b"%b%x\r\n%b\r\n" % (self._head, len(data), data) if self._chunked else self._head + data
+            frame = (
+                b"%b%b%b\r\n" % (self._head, chunk_head(len(data)), data) if self._chunked else self._head + data
+            )
         else:
             frame = self._head
         self._head = b""
@@ -205,6 +208,10 @@ class Call:
     def over(self) -> None:
         self.owner, self.finished = None, True
         self.line.over(self)
+
+
+def chunk_head(size: int) -> bytes:
+    return CHUNK_HEADS[size] if size < len(CHUNK_HEADS) else b"%x\r\n" % size
 
 
 def _first_line(status: int) -> bytes:

@@ -13,7 +13,7 @@ HOT = (
     *("heads", "line", "call", "errors", "client", "admit", "auth", "core", "routes", "rewrite"),
     *("exchange", "passing", "passage", "answer", "pool", "upstream", "sse", "usage", "quota", "share"),
     *("meter", "spool", "totals", "ended", "passport", "metrics", "access_log", "telemetry", "bodies"),
-    *("queue", "balance", "behind", "websocket", "tunnel"),
+    *("queue", "balance", "behind", "websocket", "tunnel", "app"),
 )
 BESIDE = ("accounts/claims.py", "monitoring/histogram.py", "monitoring/redact.py", "monitoring/remembering.py")
 OFF = {"0", "false", "no", "off"}

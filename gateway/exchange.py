@@ -22,7 +22,7 @@ from gateway.rewrite import NO_BODY, prepare
 from gateway.routes import Upstream
 from gateway.totals import Record
 from gateway.upstream import Connection
-from gateway.usage import NOTHING, Usage
+from gateway.usage import NOTHING, Usage, made
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -36,7 +36,6 @@ BUSY = errors.not_ready("The gateway has no connection left. Try again.", code="
 BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
 DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
 JSON = b"application/json"
-made = tuple.__new__  # of a named tuple's class: what its own __new__ does, without a call of Python's
 UNTRIED: frozenset[str] = frozenset()
 
 
@@ -52,6 +51,7 @@ class Exchange:
         self.connection: Connection | None = None
         self.answer: Answer | None = None
         self.tokens: Callable[[], Usage] | None = None  # asked once, when the record is written
+        self._whole: bytes | None = None  # the answer, where it came in one
         self.taken: Taken | None = None  # of its limits
         self.over = False
         self.gone = False  # the caller is
@@ -179,10 +179,11 @@ class Exchange:
                 client.request_id,
             )
         else:
+            length = str(len(body)).encode()
             wire = (
                 b"POST /%b HTTP/1.1\r\nhost: %b\r\naccept: application/json, text/event-stream\r\n"
-                b"x-request-id: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-            ) % (self.admitted.rest.encode(), instance.authority, client.request_id, len(body), body)
+                b"x-request-id: %b\r\ncontent-type: application/json\r\ncontent-length: %b\r\n\r\n%b"
+            ) % (self.admitted.rest.encode(), instance.authority, client.request_id, length, body)
         connection.send(wire, self)
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────
@@ -211,7 +212,7 @@ class Exchange:
         if most is not None and len(body) > most:
             self.fail(LONG)
             return
-        self.tokens = lambda: tokens_in(body, self.prepared.request)
+        self._whole = body
         self.answer_whole(200, kind, body)
 
     def lost(self) -> None:
@@ -352,7 +353,7 @@ class Exchange:
     def broke(self, failure: Exception) -> None:
         """An error of ours: it is told where errors are read, and the request ends by it."""
         log.error("A request failed", exc_info=failure)
-        self._last = self.tokens = None
+        self._last = self.tokens = self._whole = None
         if not self.over:
             self.code = BROKEN.code
             self.settle(BROKEN.status)
@@ -367,7 +368,7 @@ class Exchange:
         """Write the record; the first call counts. To be called just before the answer's last byte leaves."""
         if self._settled is not None:
             return
-        usage = self.tokens() if self.tokens is not None else NOTHING
+        usage = self._usage()
         self._settled = status
         route, instance, meter = self.admitted.route, self.instance, self.gateway.meter
         client = self.client
@@ -410,9 +411,15 @@ class Exchange:
         if self.taken is not None:
             self.taken.settle(usage.prompt + usage.completion)
 
+    def _usage(self) -> Usage:
+        if self._whole is not None:
+            return tokens_in(self._whole, self.prepared.request)
+        return self.tokens() if self.tokens is not None else NOTHING
+
     def release(self) -> None:
         """The end of every path: nothing is held after it, and the line's next request may begin."""
-        self.over, self.answer, self.tokens = True, None, None
+        self.over = True
+        self.answer = self.tokens = self._whole = None
         gateway, route = self.gateway, self.admitted.route
         connection, instance, self.connection = self.connection, self.instance, None
         if connection is not None:

@@ -6,7 +6,7 @@ import orjson
 
 from gateway.errors import Refusal, not_json, unknown_model, wrong_value
 from gateway.routes import Route
-from gateway.usage import CHARS_PER_TOKEN, most_generated, prompt_tokens
+from gateway.usage import CHARS_PER_TOKEN, made, most_generated, prompt_tokens
 
 GENERATIONS = ("v1/chat/completions", "v1/completions")
 
@@ -50,15 +50,16 @@ def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:
         return unknown_model(model, route.models)
     additions: dict[str, Any] = {} if model == route.name else {"model": route.name}
     if path in GENERATIONS:
-        additions |= {name: value for name, value in route.defaults.items() if request.get(name) is None}
+        if route.defaults:
+            additions |= {name: value for name, value in route.defaults.items() if request.get(name) is None}
         if stream:
             additions["stream_options"] = {**(options or {}), "include_usage": True}
     try:
         changed = orjson.dumps({**request, **additions}) if additions else body
     except orjson.JSONEncodeError as wrong:
         return not_json(f"The body can't be read: {wrong}.")
-    wants_usage = bool(options and options.get("include_usage"))
-    return Prepared(changed, request, bool(stream), wants_usage)
+    wants_usage = options is not None and bool(options.get("include_usage"))
+    return made(Prepared, (changed, request, bool(stream), wants_usage))
 
 
 def parsed(body: bytes) -> dict[str, Any] | Refusal:

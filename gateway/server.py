@@ -34,6 +34,7 @@ BACKLOG = 4096
 LOOK_SECONDS = 0.25
 OPEN_FILES = 65536  # two for each request under way
 RENEW_SECONDS = 5.0
+YOUNG_OBJECTS = 20_000  # more than wait to be counted: else they are looked through at every few requests
 
 
 class Server:
@@ -166,6 +167,7 @@ def serve(
         await server.start(host, port)
         log.info("The hot path runs %s", "compiled" if compiled.runs else "interpreted")
         gc.collect()
+        gc.set_threshold(YOUNG_OBJECTS)  # what a request holds goes by itself
         gc.freeze()  # what a start leaves stays for good: to look through it again and again is a pause for all
         await told.wait()
         await server.stop(hurry=hurry)

@@ -53,9 +53,9 @@ class EventFilter:
             data.startswith(b"data: {")
             and data.find(b"\n") == len(data) - 2
             and data.endswith(b"\n")
-            and b'"usage"' not in data
-            and b'"error"' not in data
-            and b"\r" not in data
+            and data.find(b'"usage"') < 0  # `in` would first try whether this is a number
+            and data.find(b'"error"') < 0
+            and data.find(b"\r") < 0
             and not self.pending
             and self.error is None
         )
@@ -99,7 +99,7 @@ class EventFilter:
         if data == DONE:
             self.done = True
             return raw
-        if data.startswith(b"{") and b'"usage"' not in data and b'"error"' not in data:
+        if data.startswith(b"{") and data.find(b'"usage"') < 0 and data.find(b'"error"') < 0:
             self.events += 1
             self._unread.append(raw)  # only its text is of interest, and only where no usage comes
             self._unread_bytes += len(raw)

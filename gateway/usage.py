@@ -19,6 +19,7 @@ class Usage(NamedTuple):
 
 
 NOTHING = Usage()
+made = tuple.__new__  # of a named tuple's class: what its own __new__ does, without a call of Python's
 
 
 def usage_of(block: Any) -> Usage | None:
@@ -29,7 +30,7 @@ def usage_of(block: Any) -> Usage | None:
     if prompt is None:  # as the responses API says it
         prompt, completion = block.get("input_tokens"), block.get("output_tokens", 0)
     if type(prompt) is int and type(completion) is int and 0 <= prompt <= MOST and 0 <= completion <= MOST:
-        return Usage(prompt, completion)
+        return made(Usage, (prompt, completion, False))
     return None
 
 

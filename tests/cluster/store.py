@@ -220,7 +220,10 @@ def conflict(clashes: list[tuple[str, tuple[str, ...]]]) -> Refusal:
 
 
 def expect(there: Object | None, body: Object) -> None:
-    """A resourceVersion in a patch must be the present one."""
+    """A uid and a resourceVersion in a patch must be the present ones."""
+    uid = body.get("metadata", {}).get("uid")
+    if uid and (there is None or there["metadata"]["uid"] != uid):
+        raise Refusal(409, "Conflict", f"uid mismatch: the provided object specified uid {uid}")
     wanted = body.get("metadata", {}).get("resourceVersion")
     if wanted and (there is None or there["metadata"]["resourceVersion"] != wanted):
         name = body["metadata"].get("name", "")
@@ -305,7 +308,7 @@ def merge_applied(there: Any, body: Any, name: str = "") -> Any:
     """The applied fields laid over what is there."""
     if isinstance(there, dict) and isinstance(body, dict):
         for key, value in body.items():
-            if key != "resourceVersion" or name != "metadata":
+            if name != "metadata" or key not in {"resourceVersion", "uid"}:
                 there[key] = merge_applied(there.get(key), value, key)
         return there
     if isinstance(there, list) and isinstance(body, list) and name in KEYED:

@@ -74,17 +74,19 @@ def deployment(settings: Settings, workload: Workload) -> Object:
     }
 
 
-def scale(name: str, replicas: int, version: str = "") -> Object:
-    """How many there shall be; with `version` only if the object hasn't changed since."""
-    meta = {"name": name} | ({"resourceVersion": version} if version else {})
+def scale(there: Object, replicas: int, *, unchanged: bool = False) -> Object:
+    """How many there shall be of this very Deployment, never of a new one by its name; with `unchanged` only if it
+    hasn't changed since."""
+    meta = {key: there["metadata"][key] for key in ("name", "uid")}
+    if unchanged:
+        meta["resourceVersion"] = there["metadata"]["resourceVersion"]
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas}}
 
 
 def source_file(settings: Settings, command: Command) -> Object:
     """What the fetching container is told; the credential lies in a file beside it."""
     return {
-        "source": dict(command.fetch or {}),
-        **({"hub": settings.hub} if settings.hub else {}),
+        "source": {**(command.fetch or {}), **({"hub": settings.hub} if settings.hub else {})},
         **({"credential_file": f"{podspec.FETCHER}/credential"} if command.credential else {}),
     }
 

@@ -21,6 +21,7 @@ SLOWEST_LINK = 5 * 1024**2  # bytes a second that a model must come in with at t
 PERIOD = 5  # seconds between two probes
 SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
 FETCHER = "/etc/tir/fetch"  # where the fetching container finds what to fetch
+HOW = {"token_secret", "hub", "private"}  # of what is asked for what doesn't change the files
 FETCHER_CPU, FETCHER_MEMORY = "250m", 1 << 30
 
 
@@ -193,7 +194,7 @@ def _sub_path(settings: Settings, command: Command) -> dict[str, str]:
     if not settings.cache:
         return {}
     asked: Mapping[str, Any] = command.fetch or {}
-    named = json.dumps({key: asked[key] for key in sorted(asked) if key != "token_secret"}, sort_keys=True)
+    named = json.dumps({key: asked[key] for key in asked if key not in HOW}, sort_keys=True)
     return {"subPath": hashlib.sha256(named.encode()).hexdigest()[:32]}
 
 

@@ -50,7 +50,7 @@ def holding(pod: Pod, waiting: tuple[Mapping[str, Any], ...], numbers: Numbers) 
     """
     for status in waiting:
         found = status["state"]["waiting"]
-        reason, said = str(found.get("reason", "")), _short(found.get("message", ""))
+        reason, said = str(found.get("reason", "")), short(found.get("message", ""))
         if reason in IMAGE:
             return reason, f"The image {status.get('image', '')} {IMAGE[reason]}: {said}".rstrip(": ")
         if reason in CONTAINER:
@@ -58,7 +58,7 @@ def holding(pod: Pod, waiting: tuple[Mapping[str, Any], ...], numbers: Numbers) 
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         reason = str(scheduled.get("reason") or "Unschedulable")
-        said = " ".join(part for part in (numbers(pod), _short(scheduled.get("message", ""))) if part)
+        said = " ".join(part for part in (numbers(pod), short(scheduled.get("message", ""))) if part)
         return reason, f"No node takes it. {said}".strip()
     return "", ""
 
@@ -70,7 +70,7 @@ def death(end: Mapping[str, Any], limit: str) -> tuple[str, int | None, str]:
     if reason == "OOMKilled":
         return reason, code, f"killed: it needed more memory than its limit{f' of {limit}' if limit else ''}"
     if reason in CONTAINER:
-        return reason, code, f"{CONTAINER[reason]}: {_short(end.get('message', ''))}".rstrip(": ")
+        return reason, code, f"{CONTAINER[reason]}: {short(end.get('message', ''))}".rstrip(": ")
     if reason == "ContainerStatusUnknown" or code is None:
         return reason or "Lost", None, "it ended unseen: its node no longer knows of it"
     how = f"killed by signal {code - 128}" if code > 128 else f"exit code {code}"
@@ -80,10 +80,10 @@ def death(end: Mapping[str, Any], limit: str) -> tuple[str, int | None, str]:
 def failure(pod: Pod) -> tuple[str, str]:
     """Code and words for a pod that the cluster has given up."""
     status = pod.get("status") or {}
-    reason, said = str(status.get("reason") or ""), _short(status.get("message", ""))
+    reason, said = str(status.get("reason") or ""), short(status.get("message", ""))
     target = condition(pod, "DisruptionTarget")
     if not reason and target.get("status") == "True":
-        reason, said = str(target.get("reason", "")), _short(target.get("message", ""))
+        reason, said = str(target.get("reason", "")), short(target.get("message", ""))
     known = GONE.get(reason, "The cluster ended it")
     return reason or "Failed", f"{known}: {said}" if said else known
 
@@ -115,8 +115,8 @@ def last_words(text: str) -> str:
             line = str(told.get("error") or told.get("message") or line)
         except ValueError:  # cut off in its middle
             pass
-    return _short(line)
+    return short(line)
 
 
-def _short(text: object) -> str:
+def short(text: object) -> str:
     return re.sub(r"\s+", " ", str(text or "")).strip()[:WORDS]

@@ -27,6 +27,7 @@ from endpoints.runtimes.kubernetes.images import is_name
 from endpoints.runtimes.kubernetes.logs import Logs
 from endpoints.runtimes.kubernetes.settings import Settings
 from endpoints.runtimes.kubernetes.survey import Survey
+from endpoints.runtimes.kubernetes.trouble import Trouble
 
 COUNTER = f"{MANAGER}-replicas"  # the field manager of `replicas`
 SEEN_WITHIN = 2.0  # seconds that `apply` waits for the cluster's controllers to do what it asked for
@@ -46,6 +47,7 @@ class KubernetesRuntime:
         self.api = api or Api(settings.kubeconfig, settings.context)
         self.place = f"namespace {settings.namespace}"
         self.survey = Survey(self.api, settings)
+        self.trouble = Trouble(self.api, settings.namespace)
         self.reading = Logs(self.api, settings.namespace)
 
     def prepared(self, command: Command) -> bool:
@@ -67,14 +69,14 @@ class KubernetesRuntime:
             there = self._deployments(workload.owner)
             pods = self._by_deployment(workload.owner)
             for other in sorted(pods.keys() & there.keys() - {name}):
-                self._retire_elsewhere(other, pods[other], workload.retire)
+                self._retire_elsewhere(there[other], pods[other], workload.retire)
             running = (there.get(name) or {}).get("spec", {}).get("replicas") or 0
             if workload.replicas and not running:
                 there[name] = self._write(workload, there.get(name))
             elif workload.replicas > running:  # new pods read them anew; the others keep what they have
                 self._put(*self._companions(workload, there[name], "Secret"))
             if name in there:
-                self._steer(name, removal.leaving(pods.get(name, ()), workload.replicas, workload.retire))
+                self._steer(there[name], removal.leaving(pods.get(name, ()), workload.replicas, workload.retire))
                 if not workload.replicas and not pods.get(name):
                     self._drop(name)
 
@@ -82,8 +84,12 @@ class KubernetesRuntime:
         """See Runtime.observe."""
         with words.outage(self.place):
             pods = self.api.list(self._pods(), labelSelector=self._selector(owner)).items
-        at = datetime.now(UTC)
-        return {name: one for pod in pods for name, one in lives.observed(pod, at, self.survey.shortage).items()}
+            at = datetime.now(UTC)
+            found: dict[str, Observed] = {}
+            for pod in pods:
+                told = lives.observed(pod, at, self.survey.shortage)
+                found |= {name: self.trouble.told(pod, one, at) for name, one in told.items()}
+        return found
 
     def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:
         """See Runtime.wait. A list says whether there are news already; a watch rings for what comes after."""
@@ -170,14 +176,15 @@ class KubernetesRuntime:
                 "a namespace of its own."
             )
 
-    def _steer(self, name: str, leaving: removal.Leaving) -> None:
+    def _steer(self, there: Object, leaving: removal.Leaving) -> None:
         """Bring the number there, with those going that shall go, and wait a moment until it shows."""
         for pod in leaving.pods:
             self._mark(pod)
         if leaving.by_name:
             self._delete(*leaving.pods)
-        scaled = self._scale(name, leaving.replicas)
-        self._settle(name, leaving, int(scaled["metadata"].get("generation") or 0))
+        scaled = self._scale(there, leaving.replicas)
+        self.survey.forget()
+        self._settle(there["metadata"]["name"], leaving, int(scaled["metadata"].get("generation") or 0))
 
     def _settle(self, name: str, leaving: removal.Leaving, generation: int) -> None:
         """Until the pods are there that were asked for, and those that had to go are going."""
@@ -206,12 +213,12 @@ class KubernetesRuntime:
             said = f"The cluster makes no pod for this: {failure.get('message', '')}"
             raise (Unavailable if "exceeded quota" in said else Rejected)(said)
 
-    def _retire_elsewhere(self, name: str, pods: list[Object], retire: tuple[str, ...]) -> None:
+    def _retire_elsewhere(self, there: Object, pods: list[Object], retire: tuple[str, ...]) -> None:
         """Another revision loses those that are named, and keeps its others."""
         running = [pod for pod in pods if lives.is_active(pod) and not lives.is_down(pod)]
         named = {lives.split(one)[0] for one in retire} & {str(pod["metadata"]["name"]) for pod in running}
         if named:
-            self._steer(name, removal.leaving(pods, len(running) - len(named), retire))
+            self._steer(there, removal.leaving(pods, len(running) - len(named), retire))
 
     def _forget(self, pod: Object, life: int) -> None:
         name = pod["metadata"]["name"]
@@ -231,7 +238,7 @@ class KubernetesRuntime:
             wanted = max(0, int(there["spec"].get("replicas") or 0) - 1)
             self._mark(pod)
             try:
-                self._scale(name, wanted, there["metadata"]["resourceVersion"])
+                self._scale(there, wanted, unchanged=True)
             except Refused as refused:
                 if refused.status != 409:
                     raise
@@ -239,9 +246,9 @@ class KubernetesRuntime:
             self._delete(pod)
             return
 
-    def _scale(self, name: str, replicas: int, version: str = "") -> Object:
-        body = manifests.scale(name, replicas, version)
-        return self.api.apply(self._deployment(name), body, manager=COUNTER, force=True)
+    def _scale(self, there: Object, replicas: int, *, unchanged: bool = False) -> Object:
+        body = manifests.scale(there, replicas, unchanged=unchanged)
+        return self.api.apply(self._deployment(there["metadata"]["name"]), body, manager=COUNTER, force=True)
 
     def _mark(self, pod: str) -> None:
         marks = {labels.DELETION_COST: str(removal.CHEAP), labels.RETIRED: "true"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,7 +42,8 @@ class Settings:
     present one. `installation` tells two consoles apart that share a namespace. `cache` names a claim
     (PersistentVolumeClaim) that keeps fetched models, "" for a folder of each pod; `storage` is that folder's
     largest size, such as "200Gi". `fetch_image` is the console's own image, which fetches models inside the
-    cluster; `hub` the Hugging Face Hub that it asks. `ingress` lists who may reach instances, and `egress` whom
+    cluster; `hub` the Hugging Face Hub that it
+    asks, "" for the console's. `ingress` lists who may reach instances, and `egress` whom
     they may reach, as namespaces or networks; None for `egress` is anybody. `pull_secrets` are names of Secrets
     that are there already. `dcgm` lists the addresses of NVIDIA's exporters. `pools` goes by the slug of an
     instance type, "default" for the others.
@@ -80,7 +80,6 @@ def read(config: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {name: _text(config, name) for name in TEXTS if config.get(name)}
     values |= {name: _texts(config, name) for name in LISTS if config.get(name) is not None}
     values["pools"] = {slug: _pool(slug, one) for slug, one in dict(config.get("instance_types") or {}).items()}
-    values.setdefault("hub", os.environ.get("HF_ENDPOINT", ""))
     values.setdefault("namespace", _own_namespace() or "default")
     if "ingress" not in values and (own := _own_namespace()):
         values["ingress"] = (own,)

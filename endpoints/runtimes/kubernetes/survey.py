@@ -14,7 +14,7 @@ from endpoints.runtimes.kubernetes.api import Api, Object, Refused, Silent, path
 from endpoints.runtimes.kubernetes.settings import Settings
 from endpoints.runtimes.kubernetes.words import sentence
 
-FRESH = 10.0  # seconds that the numbers beside a pod without a node may be old
+FRESH = 2.0  # seconds for which a look is good, unless we changed something
 ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -28,7 +28,7 @@ class Seen:
 
 
 class Survey:
-    """Looks at most every few seconds for words, and anew whenever the capacity is asked for."""
+    """Lists of a whole cluster are long, so a look serves everybody who asks within some seconds."""
 
     def __init__(self, api: Api, settings: Settings) -> None:
         self.api, self.settings = api, settings
@@ -38,7 +38,7 @@ class Survey:
     def capacity(self) -> Capacity:
         """See Runtime.capacity. Unknown, with the reason, where the role doesn't let us see nodes or pods."""
         try:
-            seen = self._look()
+            seen = self._seen()
         except Refused as refused:
             if refused.status != 403:
                 raise
@@ -57,14 +57,20 @@ class Survey:
 
     def shortage(self, pod: Mapping[str, Any]) -> str:
         """What a pod without a node lacks, in numbers; "" where they can't be had."""
+        try:
+            return room.shortage(pod, self._seen().nodes, self.settings.gpu_resource)
+        except (Refused, Silent):
+            return ""
+
+    def forget(self) -> None:
+        """What was seen no longer holds: pods come or go."""
+        with self._lock:
+            self._last = None
+
+    def _seen(self) -> Seen:
         with self._lock:
             seen = self._last
-        if seen is None or time.monotonic() - seen.taken_at > FRESH:
-            try:
-                seen = self._look()
-            except (Refused, Silent):
-                return ""
-        return room.shortage(pod, seen.nodes, self.settings.gpu_resource)
+        return seen if seen and time.monotonic() - seen.taken_at < FRESH else self._look()
 
     def _look(self) -> Seen:
         found = self.api.list(path_of("v1", "nodes")).items

@@ -74,10 +74,6 @@ CUSTOM = replace(
 def test_every_object_is_valid_for_the_newest_version(wanted: Workload, config: dict[str, Any]) -> None:
     for one in everything(wanted, **config):
         kubernetes_validate.validate(one, NEWEST, strict=True)
-    kubernetes_validate.validate(
-        {**manifests.scale("endpoint-7-r3", 2), "spec": {**the("Deployment", wanted)["spec"], "replicas": 2}},
-        NEWEST,
-    )
 
 
 def test_the_pods_pass_the_restricted_level() -> None:

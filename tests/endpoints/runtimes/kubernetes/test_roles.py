@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from endpoints.runtimes.base import Rejected
+from endpoints.runtimes.base import Command, Image, Rejected
 from tests.cluster.life import Life
 from tests.cluster.server import Cluster, Rule
 from tests.endpoints.runtimes.contract import ended, settled, the_one
-from tests.endpoints.runtimes.kubernetes.conftest import OWNER, STUB, Region, workload
+from tests.endpoints.runtimes.kubernetes.conftest import OWNER, Region, workload
 from tests.wait import until
 
 REGION = Path(__file__).parents[4] / "deploy" / "kubernetes" / "region"
@@ -31,11 +31,8 @@ def granted() -> set[Rule]:
 
 def a_whole_life(region: Region, life: Life) -> None:
     """Every verb of the runtime, in every way that asks something else of the cluster."""
-    from endpoints.runtimes.base import Image  # noqa: PLC0415
-
-    command = STUB.__class__(
-        "custom", "", "demo", image=Image("ghcr.io/a/b:1", username="u", password="p"), fetch={"files": ["a"]}
-    )
+    image = Image("ghcr.io/a/b:1", username="u", password="p")
+    command = Command("custom", "", "demo", image=image, fetch={"files": ["a"]})
     runtime = region()
     runtime.apply(workload(1, command=command, secrets={"TOKEN": "a"}))
     runtime.wait(OWNER, {}, 30.0)
@@ -51,6 +48,9 @@ def a_whole_life(region: Region, life: Life) -> None:
     until(lambda: f"{victim}.1" in settled(runtime, "running", 2))
     runtime.forget(victim)
     runtime.wait(OWNER, runtime.observe(), 0.01)
+    runtime.apply(workload(1, revision=2, behave="slow"))
+    settled(runtime, "starting", 1)
+    runtime.apply(workload(0, revision=2))
     runtime.apply(workload(0))
     until(lambda: not runtime.observe())
     runtime.forget(name)

@@ -8,6 +8,7 @@ import pytest
 from endpoints.runtimes.base import Phase, Rejected, Unavailable
 from endpoints.runtimes.kubernetes import labels
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
+from endpoints.runtimes.kubernetes.trouble import Trouble
 from tests.cluster.life import NAMESPACE, Life, node
 from tests.cluster.server import Asked, Cluster
 from tests.cluster.store import Object, Refusal
@@ -127,6 +128,25 @@ def test_a_revision_that_is_wanted_again_is_not_taken_away(
     runtime.forget(name)
     assert deployment(cluster)["spec"]["replicas"] == 1
     settled(runtime, "running", 1)
+
+
+def test_one_that_was_taken_away_meanwhile_is_never_made_again_from_half_of_it(
+    runtime: KubernetesRuntime, cluster: Cluster, life: Life
+) -> None:
+    runtime.apply(workload(1))
+    the_one(runtime, "running")
+    gone = [False]
+
+    def taken_away(asked: Asked) -> Refusal | None:
+        if asked.verb == "patch" and asked.query.get("fieldManager") == "tir-console-replicas" and not gone[0]:
+            gone[0] = True
+            cluster.store.remove(DEPLOYMENT)
+        return None
+
+    with cluster.fault(taken_away), pytest.raises(Unavailable, match="uid mismatch"):
+        runtime.apply(workload(0))
+    assert DEPLOYMENT not in cluster.store.objects
+    runtime.apply(workload(0))
 
 
 # ── other masters ───────────────────────────────────────────────────────────────────────────────
@@ -300,6 +320,26 @@ def test_one_without_a_place_says_what_it_needs_and_what_there_is(runtime: Kuber
     one = until(lambda: next((o for o in runtime.observe().values() if o.reason), None))
     assert (one.phase, one.reason) == (Phase.STARTING, "Unschedulable")
     assert "needs 4 vCPU, 64 GiB; the largest that is free on one node is 8 vCPU, 32 GiB" in one.message
+
+
+def test_one_that_says_nothing_has_its_warning_told(
+    runtime: KubernetesRuntime, cluster: Cluster, life: Life
+) -> None:
+    runtime.apply(workload(1, behave="slow"))
+    name = the_one(runtime, "starting").name
+    event = {
+        "involvedObject": {"uid": the_pod(cluster, name)["metadata"]["uid"]},
+        "type": "Warning",
+        "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed for volume "models": timed out',
+        "lastTimestamp": "2026-11-28T11:00:00Z",
+    }
+    cluster.store.create(("events", NAMESPACE, "e1"), event)
+    runtime.trouble = Trouble(runtime.api, NAMESPACE)  # what was read before is good for some seconds
+    one = the_one(runtime, "starting")
+    assert (one.reason, one.message.partition(":")[0]) == ("FailedMount", "A volume can't be mounted")
+    life.slow_go = True
+    assert the_one(runtime, "running").reason == ""
 
 
 def test_only_nodes_that_take_instances_count(region: Region, cluster: Cluster) -> None:

@@ -80,9 +80,8 @@ class Fields(HTMLParser):
         picked = tag == "option" and "selected" in given
         typed = tag == "input" and "name" in given and (given.get("type") != "checkbox" or "checked" in given)
         if picked or typed:
-            self.filled.setdefault(given.get("name", self.select), []).append(
-                given.get("value", "on" if typed else "")
-            )
+            value = given.get("value", "on" if given.get("type") == "checkbox" else "")
+            self.filled.setdefault(given.get("name", self.select), []).append(value)
 
 
 def test_without_a_region_the_page_says_what_to_do(client: Client) -> None:

@@ -6,10 +6,8 @@ In this process by the xllamacpp wheel, or as the program llama-server, as image
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import sys
-from importlib.util import find_spec
 from typing import Any
 
 from serving import ports
@@ -19,6 +17,10 @@ from serving.log import say
 VERBOSITY = {"ERROR": 1, "WARNING": 2, "INFO": 3, "DEBUG": 4}
 DRAIN_SECONDS = 30.0
 IN_FLIGHT = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
+
+
+class Missing(Refusal):
+    """There is no wheel of llama.cpp here."""
 
 
 def check_model(path: str) -> None:
@@ -39,13 +41,22 @@ def serve(config: EngineConfig, address_file: str | None) -> int:
     port = holder.getsockname()[1] if holder else config.port
     if address_file:
         ports.publish(address_file, config.host, port)
-    if find_spec("xllamacpp") is None and (program := shutil.which("llama-server")):
-        from serving import child  # noqa: PLC0415  the wheel's start doesn't pay for it
+    try:
+        return run(config, port)
+    except Missing:
+        program = _program()
+        if program is None:
+            raise
+    from serving import child  # noqa: PLC0415  the wheel's start doesn't pay for it
 
-        return child.run(
-            [program, *flags(config, port)], child.counting(ports.address(config.host, port), in_flight)
-        )
-    return run(config, port)
+    return child.run([program, *flags(config, port)], child.counting(ports.address(config.host, port), in_flight))
+
+
+def _program() -> str | None:
+    """llama-server, as images for GPUs bring it."""
+    import shutil  # noqa: PLC0415  see serve
+
+    return shutil.which("llama-server")
 
 
 def flags(config: EngineConfig, port: int) -> list[str]:
@@ -106,7 +117,7 @@ def _wheel() -> Any:
     try:
         import xllamacpp  # noqa: PLC0415  an instance pays for its own engine only
     except ImportError as error:
-        raise Refusal(72, f"the llama.cpp engine is not installed here: {error}") from error
+        raise Missing(72, f"the llama.cpp engine is not installed here: {error}") from error
     return xllamacpp
 
 

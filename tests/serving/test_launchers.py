@@ -115,14 +115,14 @@ def test_requests_are_counted_as_the_engines_count_them() -> None:
     assert llamacpp.in_flight("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n") == 3
 
 
-# A program that behaves like vLLM: it serves metrics, and cuts what it has in flight when it is told to end.
+# A program that behaves like an engine: it serves metrics, and cuts what it has in flight when it is told to end.
 PROGRAM = """
 import http.server, os, pathlib, sys
 class Metrics(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         busy = os.path.exists("busy")
-        body = f'vllm:num_requests_running{{m="d"}} {int(busy)}.0\\n'.encode()
-        self.send_response(200); self.end_headers(); self.wfile.write(body)
+        body = f'vllm:num_requests_running{{m="d"}} {int(busy)}.0\\nllamacpp:requests_processing {int(busy)}\\n'
+        self.send_response(200); self.end_headers(); self.wfile.write(body.encode())
         pathlib.Path("looked").touch()
     def log_message(self, *_): pass
 port = int(sys.argv[sys.argv.index("--port") + 1])
@@ -133,25 +133,28 @@ server.serve_forever()
 """
 
 
-def test_a_program_is_ended_only_when_it_is_idle(tmp_path: Path) -> None:
-    model, program = tmp_path / "model", tmp_path / "vllm"
+@pytest.mark.parametrize(
+    ("engine", "name", "flag"),
+    [("vllm", "vllm", "--served-model-name demo"), ("llama.cpp", "llama-server", "--alias demo")],
+)
+def test_a_program_is_ended_only_when_it_is_idle(tmp_path: Path, engine: str, name: str, flag: str) -> None:
+    model, program = tmp_path / "model", tmp_path / name
     model.mkdir()
     folder(model)
+    (model / "a.gguf").write_bytes(b"GGUF")
     program.write_text(f"#!{sys.executable}\n{PROGRAM}")
     program.chmod(0o755)
     (tmp_path / "busy").touch()
-    config = {"engine": "vllm", "model": str(model), "alias": "demo"}
-    variables = {
-        "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PYTHONPATH": os.getcwd(),
-        "TIR_CONFIG": json.dumps(config),
-    }
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('no wheel here')")
+    config = {"engine": engine, "model": str(model if engine == "vllm" else model / "a.gguf"), "alias": "demo"}
+    path, code = f"{tmp_path}:{os.environ['PATH']}", f"{tmp_path}:{os.getcwd()}"
+    variables = {"PATH": path, "PYTHONPATH": code, "TIR_CONFIG": json.dumps(config)}
     process = subprocess.Popen(
         [sys.executable, "-m", "serving"], cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True
     )
     with process:
         until((tmp_path / "argv").exists, what="a program that serves")
-        assert "--served-model-name demo" in (tmp_path / "argv").read_text()
+        assert flag in (tmp_path / "argv").read_text()
         process.send_signal(signal.SIGTERM)
         until((tmp_path / "looked").exists, what="a look at what is in flight")
         assert process.poll() is None

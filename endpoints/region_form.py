@@ -14,8 +14,8 @@ from endpoints.models import InstanceType, Region
 from endpoints.models.catalogue import RuntimeKind
 from endpoints.regions import config_problem
 from endpoints.spec import VERSIONS, Framework
+from endpoints.wizard.fields import PLAIN
 
-PLAIN: Final = {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "off"}
 HOST: Final = {
     "name": "Name",
     "url": "Address of its engine",

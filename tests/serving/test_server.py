@@ -281,6 +281,23 @@ def test_nothing_is_healthy_before_it_is_warm_and_nothing_in_flight_is_cut(
         assert server.process.wait(30) == 0
 
 
+def test_a_model_that_takes_too_long_is_504_and_its_worker_stays_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATE", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    for name in ("load", "warm"):
+        (tmp_path / name).touch()
+    model = folder(tmp_path / "model", SLOW)
+    with running(tmp_path / "run", model, workers=1, options={"request_seconds": 1}) as server:
+        server.until_ready()
+        (tmp_path / "hold").touch()
+        status, answer = server.ask("/predict", {"input": 1})
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        (tmp_path / "hold").unlink()
+        assert server.ask("/predict", {"input": 2}) == (200, {"output": 2})
+
+
 def test_a_model_that_is_told_to_end_while_it_loads_ends_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

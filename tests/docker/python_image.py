@@ -30,6 +30,8 @@ WANTED = (
     "onnxruntime",
     "pip",
 )
+NEVER_IMPORTED = {"huggingface-hub"}  # of tokenizers: it is only asked for what nobody has here
+UNUSED = {"__pycache__", "test", "tests"}
 LEFT_OUT = re.compile(
     r"/(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|site-packages|dist-packages|config-[^/]*|"
     r"__pycache__)(/|$)"
@@ -99,7 +101,7 @@ def _needed(names: Iterable[str]) -> list[Distribution]:
     waiting = list(names)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
-        if name in found:
+        if name in found or name in NEVER_IMPORTED:
             continue
         try:
             found[name] = distribution(name)
@@ -114,7 +116,7 @@ def _files(package: Distribution) -> Iterator[Path]:
     here = Path(sysconfig.get_path("purelib"))
     for each in package.files or ():
         file = Path(str(package.locate_file(each))).resolve()
-        if file.is_file() and file.is_relative_to(here) and "__pycache__" not in file.parts:
+        if file.is_file() and file.is_relative_to(here) and not UNUSED & set(file.parts):
             yield file
 
 

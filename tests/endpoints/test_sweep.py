@@ -14,7 +14,7 @@ from endpoints import bell, sweep
 from endpoints.models import Endpoint
 from endpoints.planner import limits
 from endpoints.regions import replace_runtime
-from endpoints.runtimes.base import Observed, Phase
+from endpoints.runtimes.base import Observed, PartlyUnavailable, Phase
 from tests import crowd, make
 from tests.endpoints.steering import Steering, register_model
 from tests.runtimes import AwayRuntime, CrashingRuntime, InstantRuntime, SlowRuntime, now
@@ -62,6 +62,28 @@ def test_a_sweep_costs_the_same_queries_for_many_as_for_few(steering: Steering) 
             assert swept(steering) == []
         counts.append(len(captured))
     assert counts[0] == counts[1] <= 8
+
+
+class HalfAway(InstantRuntime):
+    """A part of it is away, with all that belongs to these owners."""
+
+    def __init__(self, *owners: str) -> None:
+        super().__init__()
+        self.owners = owners
+
+    def observe(self, owner: str | None = None) -> dict[str, Observed]:
+        if owner is None or owner in self.owners:
+            raise PartlyUnavailable("one host does not answer")
+        return super().observe(owner)
+
+
+def test_a_part_that_is_away_stops_only_what_lies_there(steering: Steering) -> None:
+    there, here = active(steering), active(steering)
+    half = HalfAway(there.owner)
+    use(steering, half)
+    for owner in (there.owner, here.owner):
+        half.lose(*(name for name, one in half.instances.items() if one.owner == owner))
+    assert swept(steering) == [here.pk]
 
 
 def _more(steering: Steering, endpoints: int) -> None:

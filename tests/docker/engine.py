@@ -62,6 +62,7 @@ class Engine:
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tird-", dir="/tmp")))
     live_restore: bool = True
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +81,7 @@ class Engine:
         argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
         # An engine that has no bridge of its own takes away the one of an engine that is there.
         argv += ["--bridge=docker0" if Path("/sys/class/net/docker0").exists() else "--bridge=none"]
-        argv += ["--live-restore"] if self.live_restore else []
+        argv += [*self.options, *(["--live-restore"] if self.live_restore else [])]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
         until(self.answers, seconds=60, what=self.said)

@@ -14,6 +14,7 @@ from endpoints.runtimes.docker.containers import Container, Labels, Place, check
 from endpoints.runtimes.docker.gpus import choose, devices, room_of
 from endpoints.runtimes.docker.hosts import Host, hosts_in
 from endpoints.runtimes.docker.runtime import DockerRuntime, installation_of
+from endpoints.runtimes.docker.usage import gpus_of
 from tests.docker.conftest import workload
 
 LABELS = Labels("me", "endpoint-7-r1-aaaaa", "endpoint-7", 1, 100, 64 << 20, 1.5, 8000)
@@ -181,6 +182,24 @@ def test_a_gpu_is_handed_out_once() -> None:
     assert room.gpus_free == ("0", "2")
     with pytest.raises(Unavailable, match=r"3 GPUs: a has 3\.9 vCPU and 7\.9 GiB and 2 GPUs free"):
         choose([room], workload(gpus=3))
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [(b"37, 1024\n5, 512\n", (21.0, 1536 << 20)), (b"OCI runtime exec failed: no nvidia-smi", (None, None))],
+)
+def test_gpus_are_measured_inside_the_container_that_has_them(said: bytes, found: tuple[Any, Any]) -> None:
+    class Client:
+        def exec_create(self, container: str, command: list[str], **options: Any) -> dict[str, str]:
+            return {"Id": "exec"}
+
+        def exec_start(self, made: str) -> bytes:
+            return said
+
+    host = Host("a", "unix:///s")
+    host.__dict__["client"] = Client()
+    assert gpus_of(host, running(gpus=("0", "1"))) == found
+    assert gpus_of(host, running()) == (None, None)
 
 
 def test_an_instance_goes_where_there_is_most_room_and_leaves_gpus_to_those_who_need_them() -> None:

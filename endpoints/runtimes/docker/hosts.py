@@ -26,6 +26,19 @@ SILENCE = 300  # seconds without a byte after which a pull or a build has stalle
 SETTINGS = {"name", "url", "ca", "cert", "key", "address", "models", "gpus", "network"}
 
 
+class Client(docker.APIClient):  # type: ignore[misc]
+    """The engine's API, reached as the region says: a proxy or an authority for the internet is none for it."""
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether this process's variables say where it goes and whom it believes."""
+        return False
+
+    @trust_env.setter
+    def trust_env(self, value: bool) -> None:
+        """It isn't for requests to say."""
+
+
 @dataclass(frozen=True)
 class Host:
     """One engine.
@@ -81,9 +94,7 @@ class Host:
         if self.tls:
             ca, cert, key = self.tls
             tls = TLSConfig(client_cert=(cert, key), ca_cert=ca, verify=True)
-        client = docker.APIClient(base_url=self.url, version="auto", timeout=timeout, tls=tls)
-        client.trust_env = False  # a proxy for the internet is none for an engine
-        return client
+        return Client(base_url=self.url, version="auto", timeout=timeout, tls=tls)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Meter:
                 raise
         if not stats.get("memory_stats"):
             return None
-        gpu_percent, gpu_memory = _gpus(host, container)
+        gpu_percent, gpu_memory = gpus_of(host, container)
         networks = (stats.get("networks") or {}).values()
         blocks = (stats.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
         return Sampled(
@@ -65,7 +65,7 @@ def _memory(stats: Mapping[str, Any]) -> int:
     return max(0, int(stats.get("usage", 0)) - int(cache))
 
 
-def _gpus(host: Host, container: Container) -> tuple[float | None, int | None]:
+def gpus_of(host: Host, container: Container) -> tuple[float | None, int | None]:
     """The mean load and the whole memory of its GPUs, asked inside it: there it sees its own ones only."""
     if not container.labels.gpus:
         return None, None

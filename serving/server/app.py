@@ -166,13 +166,15 @@ def _item(error: Exception) -> errors.Wrong:
 
 
 async def _timed(state: State, work: Awaitable[list[Any]]) -> list[Any]:
-    return await asyncio.wait_for(work, state.config.options.request_seconds)
+    async with asyncio.timeout(state.config.options.request_seconds):
+        return await work
 
 
 async def _body(request: web.Request, status: int = 422) -> Any:
     """The request's JSON. Wrong with this status if it is none, 408 if it does not come."""
     try:
-        text = await asyncio.wait_for(request.read(), BODY_SECONDS)
+        async with asyncio.timeout(BODY_SECONDS):
+            text = await request.read()
     except TimeoutError as error:
         raise errors.Wrong(408, "the request's body did not come in time", code="body_timeout") from error
     try:

@@ -59,7 +59,8 @@ class Batcher:
         while self._waiting:
             if self.most > 1:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), self.window)
+                    async with asyncio.timeout(self.window):
+                        await self._full.wait()
             await self.workers.slot()
             batch = self._taken()
             items = [item for item, _ in batch]

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from serving import ports
@@ -109,5 +110,6 @@ def _environment(config: EngineConfig) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
     if cache := os.environ.get("TRANSFORMERS_CACHE"):
         os.environ.setdefault("HF_HUB_CACHE", cache)  # transformers 5 no longer knows the old name
+    sys.path.append(str(Path(__file__).parents[1] / "provided"))  # what a model may import of ours: tir_secrets
     sys.dont_write_bytecode = True  # the model's folder is read-only
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

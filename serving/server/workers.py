@@ -112,7 +112,8 @@ class Stream:
 
     async def next(self, seconds: float) -> Any:
         """The next piece, or END. TimeoutError if none comes in time; Broken for what the iterator raised."""
-        error, value = await asyncio.wait_for(self._queue.get(), seconds)
+        async with asyncio.timeout(seconds):  # wait_for of Python 3.11 swallows a cancellation now and then
+            error, value = await self._queue.get()
         if error is not None:
             raise Broken from error
         self._room.release()

@@ -47,8 +47,9 @@ class Writing:
             raise errors.Wrong(400, words, code="context_length_exceeded")
         try:
             if self.asked.chat and not self.asked.streamed and not self.model.by_stream:
-                call = self.state.workers.call(self.model.chat, self.asked.messages, self.asked.params)
-                return await self._whole(await asyncio.wait_for(call, self.seconds))
+                async with asyncio.timeout(self.seconds):
+                    reply = await self.state.workers.call(self.model.chat, self.asked.messages, self.asked.params)
+                return await self._whole(reply)
             async with self.state.workers.stream(self._work()) as stream:
                 first = await stream.next(self.seconds)
                 if self.asked.streamed:

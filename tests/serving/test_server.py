@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 
 from serving.config import EngineConfig, Options, Refusal
 from serving.models import loading
+from serving.provided.tir_secrets import get_secret
 from tests.serving.running import Server, at_once, refused, running
 from tests.wait import until
 
@@ -61,7 +61,8 @@ class Model:
         return len(text.split())
 
     def metadata(self):
-        return {"sizes": self.sizes, "settings": self.settings}
+        from tir_secrets import get_secret
+        return {"sizes": self.sizes, "settings": self.settings, "secret": len(get_secret("model-key"))}
 """
 
 
@@ -73,9 +74,12 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(notes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     model = folder(tmp_path_factory.mktemp("model"), MODEL)
-    os.environ["NOTES"] = str(notes)
-    with running(notes, model, parallel=4, workers=2, context_length=200, options={"max_body_mb": 1}) as started:
-        yield started.until_ready()
+    settings: dict[str, Any] = {"parallel": 4, "workers": 2, "context_length": 200, "options": {"max_body_mb": 1}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"NOTES": str(notes), "MODEL_KEY": "12345", "TIR_SECRETS": "MODEL_KEY"}.items():
+            patch.setenv(name, value)
+        with running(notes, model, **settings) as started:
+            yield started.until_ready()
 
 
 @pytest.fixture
@@ -104,6 +108,7 @@ def test_the_model_is_listed_with_what_it_can_do(server: Server) -> None:
     assert listed["data"][0]["capabilities"] == ["chat", "completions", "embeddings", "predict"]
     assert server.ask("/v1/models/demo")[1]["metadata"]["settings"]["batch_size"] == 4
     assert server.ask("/v1/models/other")[0] == 404
+    assert server.ask("/metadata")[1]["secret"] == 5, "found by its name"
 
 
 def test_one_input_and_many(server: Server) -> None:
@@ -352,3 +357,14 @@ def test_the_tokenizer_asked_for_must_be_the_one_there(tmp_path: Path) -> None:
     given = EngineConfig("python", str(tmp_path), "demo", options=Options(tokenizer_type="wordpiece"))
     with pytest.raises(Refusal, match=r"asked for is wordpiece, and the one in tokenizer.json is BPE"):
         loading.load(given)
+
+
+def test_a_secret_is_found_by_its_name_or_its_variable_and_nothing_else_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TIR_SECRETS", "MODEL_API_KEY,HF_TOKEN")
+    monkeypatch.setenv("MODEL_API_KEY", "open sesame")
+    assert get_secret("model-api-key") == get_secret("MODEL_API_KEY") == "open sesame"
+    for name in ("hf-token", "PATH"):
+        with pytest.raises(KeyError, match="no secret"):
+            get_secret(name)

@@ -48,7 +48,7 @@ class Stack:
 
     house: House
     hub: Hub
-    certificate: Path
+    certificate: Path = Path()
     _session: str = ""
     _keys: dict[tuple[str, ...], str] = field(default_factory=dict)
 

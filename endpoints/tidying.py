@@ -29,7 +29,7 @@ def tidy(*, at: datetime) -> list[cache.Unit]:
             cache.claim(store(), store() / path)
     gone = cache.make_room(store(), limit=settings.STORE_MAX_BYTES, in_use=used)
     for unit in gone:
-        log.info("Evicted %s, %s, unused longest", unit.path, readable(unit.size))
+        log.warning("Evicted %s, %s: no endpoint uses it, and room is short", unit.path, readable(unit.size))
     return gone
 
 

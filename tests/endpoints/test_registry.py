@@ -217,7 +217,9 @@ def test_drafts_and_uploads_expire_with_their_bytes(tiny: RegisteredModel) -> No
     assert (VersionDraft.objects.exists(), folder.exists()) == (False, False)
 
 
-def test_room_is_made_around_what_endpoints_use(tiny: RegisteredModel, settings: Any) -> None:
+def test_room_is_made_around_what_endpoints_use(
+    tiny: RegisteredModel, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     endpoint = deployed(tiny, 1)
     places = {name: store() / "hub" / f"org--{name}" / "0123" for name in ("used", "unused")}
     for name, place in places.items():
@@ -228,6 +230,7 @@ def test_room_is_made_around_what_endpoints_use(tiny: RegisteredModel, settings:
     settings.STORE_MAX_BYTES = 1
     assert [gone.path for gone in tidying.tidy(at=timezone.now())] == ["hub/org--unused/0123"]
     assert places["used"].exists()
+    assert "Evicted hub/org--unused/0123" in caplog.text
 
 
 # ── pages and API ───────────────────────────────────────────────────────────────────────────────

@@ -41,6 +41,8 @@ def check_model(config: EngineConfig) -> None:
         raise Refusal(66, f"cannot read the model's config.json: {error.strerror}") from error
     except ValueError as error:
         raise Refusal(65, f"the model's config.json is not JSON: {error}") from error
+    if not config.options.allow_pickle and not list(Path(config.model).glob("*.safetensors")):
+        raise Refusal(65, "there are no safetensors in the model's folder; pickled weights can run code")
     quantized = isinstance(settings, dict) and "quantization_config" in settings
     if config.options.quantization in {"static", "qat"} and not quantized:
         raise Refusal(

@@ -134,6 +134,8 @@ def load(config: EngineConfig, folder: str) -> CausalModel:
     weights = str(Path(folder) / "weights") if (Path(folder) / "weights" / "config.json").is_file() else folder
     words = str(Path(folder) / "tokenizer") if (Path(folder) / "tokenizer").is_dir() else weights
     options = config.options
+    if not options.allow_pickle and not list(Path(weights).glob("*.safetensors")):
+        raise Refusal(65, "the weights are pickled, which can run code: save them as safetensors")
     torch.set_num_threads(config.threads)
     dtype = FORMATS.get(options.load_format) or DTYPES.get(options.data_type, torch.float32)
     dtype = torch.float32 if options.method == "dynamic" else dtype  # what torch quantizes from

@@ -126,14 +126,21 @@ def session(config: EngineConfig, path: str) -> Any:
 
 
 def find(path: str) -> str | None:
-    """The .onnx file that this path is or holds. Refusal 65 if it holds several."""
+    """The .onnx file that this path is or holds: at its top, else in weights/, else in any folder.
+
+    Refusal 65 if there are several in the same place.
+    """
     if path.endswith(".onnx"):
         return path
-    found = sorted(str(one) for place in (path, f"{path}/weights") for one in Path(place).glob("*.onnx"))
-    if len(found) > 1:
-        names = ", ".join(Path(one).name for one in found)
-        raise Refusal(65, f"the folder holds several ONNX models ({names}): keep one, or add a model.py")
-    return found[0] if found else None
+    folder = Path(path)
+    for place in (folder.glob("*.onnx"), folder.glob("weights/*.onnx"), folder.rglob("*.onnx")):
+        found = sorted(map(str, place))
+        if len(found) > 1:
+            names = ", ".join(Path(one).name for one in found)
+            raise Refusal(65, f"the folder holds several ONNX models ({names}): keep one, or add a model.py")
+        if found:
+            return found[0]
+    return None
 
 
 def stacked(items: list[dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:

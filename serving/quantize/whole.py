@@ -97,14 +97,15 @@ def _twin(folder: str, inside: Path, made: str) -> str:
     if twin.is_dir():
         return str(twin)
     draft = Path(tempfile.mkdtemp(dir=kept.parent))
-    place = draft / inside.parent
-    place.mkdir(exist_ok=True)
-    for one in Path(folder).iterdir():
-        if one.name != inside.parts[0]:
-            (draft / one.name).symlink_to(one.resolve())
-    for one in (Path(folder) / inside).parent.iterdir():
-        if one.name != inside.name and not (place / one.name).exists():
-            (place / one.name).symlink_to(one.resolve())
+    place, here = draft, Path(folder)
+    for part in inside.parts:
+        for one in here.iterdir():
+            if one.name != part:
+                (place / one.name).symlink_to(one.resolve())
+        here /= part
+        if part != inside.name:
+            place /= part
+            place.mkdir()
     for one in kept.glob("model.onnx*"):  # copies: onnx takes no links for weights that lie apart
         shutil.copyfile(one, place / (inside.name if one.name == "model.onnx" else one.name))
     try:

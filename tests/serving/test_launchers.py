@@ -84,6 +84,7 @@ def test_llama_server_is_told_what_the_wheel_is_told(settings: dict[str, Any], f
 
 def folder(tmp_path: Path, **settings: Any) -> str:
     (tmp_path / "config.json").write_text(json.dumps(settings))
+    (tmp_path / "model.safetensors").touch()
     return str(tmp_path)
 
 
@@ -95,6 +96,13 @@ def test_vllm_quantizes_nothing_statically_itself(tmp_path: Path) -> None:
     vllm.check_model(
         EngineConfig("vllm", folder(tmp_path, quantization_config={}), "demo", options=config.options)
     )
+
+
+def test_vllm_reads_no_pickles_unless_they_are_allowed(tmp_path: Path) -> None:
+    (Path(folder(tmp_path)) / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(Refusal, match="no safetensors"):
+        vllm.check_model(EngineConfig("vllm", str(tmp_path), "demo"))
+    vllm.check_model(EngineConfig("vllm", str(tmp_path), "demo", options=Options(allow_pickle=True)))
 
 
 def test_vllm_needs_a_folder_and_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

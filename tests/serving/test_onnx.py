@@ -128,3 +128,10 @@ def test_of_several_files_none_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"several ONNX models \(a.onnx, b.onnx\)"):
         onnx.find(str(tmp_path))
     assert onnx.find(str(tmp_path / "b.onnx")) == str(tmp_path / "b.onnx")
+
+
+def test_a_file_is_found_in_any_folder_the_nearest_first(tmp_path: Path) -> None:
+    deep = classifier(tmp_path / "onnx" / "cpu" / "net.onnx")
+    assert onnx.find(str(tmp_path)) == str(deep)
+    near = classifier(tmp_path / "net.onnx")
+    assert onnx.find(str(tmp_path)) == str(near)

@@ -22,6 +22,7 @@ import onnxruntime
 class Model:
     def load(self, path):
         self.session = onnxruntime.InferenceSession(path + "/weights/net.onnx")
+        open(path + "/weights/beside.txt").close()
         self.kinds = {node.op_type for node in __import__("onnx").load(path + "/weights/net.onnx").graph.node}
 
     def predict(self, inputs):
@@ -145,6 +146,7 @@ def test_a_served_model_shows_what_was_done_to_it(folder: Path, tmp_path: Path) 
 def test_a_model_py_is_given_a_folder_with_the_quantized_file(tmp_path: Path) -> None:
     model = tmp_path / "model"
     classifier(model / "weights" / "net.onnx")
+    (model / "weights" / "beside.txt").write_text("here")
     (model / "model.py").write_text(OWN)
     (model / "config.json").write_text("{}")
     with running(tmp_path / "run", model, "onnx", options={"quantization": "dynamic"}) as server:

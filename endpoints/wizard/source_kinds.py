@@ -11,17 +11,15 @@ from endpoints.spec import SourceKind
 
 @dataclass(frozen=True)
 class Kind:
-    """`fields` in the order of the page; `words`: field → label and hint, where they differ from the form's;
-    `secret`: what the stored secret is called on the button that stores a new one."""
+    """`fields` in the order of the page; `words`: field → label and hint, where they differ from the form's."""
 
     fields: tuple[str, ...]
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    secret: str = ""
 
 
 KINDS: Final[Mapping[str, Kind]] = {
     SourceKind.REGISTRY: Kind(("model", "version")),
-    SourceKind.HUGGING_FACE: Kind(("model_id", "revision", "path", "file", "token_secret"), secret="token"),  # noqa: S106
+    SourceKind.HUGGING_FACE: Kind(("model_id", "revision", "path", "file", "token_secret")),
     SourceKind.GIT: Kind(
         ("url", "revision", "path", "file", "username", "token_secret", "host_key"),
         {
@@ -31,7 +29,6 @@ KINDS: Final[Mapping[str, Kind]] = {
                 "A stored secret: an access token for https, a private key without passphrase for ssh.",
             ),
         },
-        secret="token or key",  # noqa: S106
     ),
     SourceKind.S3: Kind(
         ("bucket", "path", "file", "url", "region", "access_key", "token_secret"),
@@ -39,7 +36,6 @@ KINDS: Final[Mapping[str, Kind]] = {
             "url": ("Address of the service", "For MinIO, Ceph and others. Empty: Amazon's own."),
             "token_secret": ("Secret access key", "A stored secret. Without keys the bucket must be public."),
         },
-        secret="secret access key",  # noqa: S106
     ),
     SourceKind.GCS: Kind(
         ("bucket", "path", "file", "url", "token_secret"),
@@ -50,7 +46,6 @@ KINDS: Final[Mapping[str, Kind]] = {
                 "A stored secret with the account's JSON key. Without one the bucket must be public.",
             ),
         },
-        secret="service account key",  # noqa: S106
     ),
     SourceKind.NONE: Kind(()),
 }

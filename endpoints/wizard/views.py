@@ -177,9 +177,8 @@ def undo(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
 def secret(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
     """Store a secret without leaving the draft; it is chosen at once where it was wanted."""
     found = _draft(request, project, draft)
-    at = request.POST.get("step", "")
-    if at not in WITH_SECRETS:
-        raise Http404("This step has no secrets.")
+    step = request.POST.get("step", "")
+    at = step if step in WITH_SECRETS else "source"
     form = SecretForm(request.POST, project=found.project)
     if not form.is_valid():
         messages.error(request, " ".join(str(text) for texts in form.errors.values() for text in texts))

@@ -15,17 +15,21 @@ from endpoints.runtimes.kubernetes import labels, lives, reasons
 
 Pod = Mapping[str, Any]
 CHEAP = -1000  # the deletion cost of one that is to go; others have none, which counts as 0
+DEAR = (
+    1000  # of one that must outlive what the cluster makes between a deletion by name and the fall of the number
+)
 PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 
 @dataclass(frozen=True)
 class Leaving:
     """The pods of one Deployment that are to go, and how many shall be there then. `by_name`: before the number
-    falls, because the cluster would take others."""
+    falls, because the cluster would take others; `guarded` are those, where it is so."""
 
     pods: tuple[str, ...]
     replicas: int
     by_name: bool
+    guarded: tuple[str, ...] = ()
 
 
 def leaving(pods: Sequence[Pod], replicas: int, retire: Iterable[str]) -> Leaving:
@@ -35,11 +39,9 @@ def leaving(pods: Sequence[Pod], replicas: int, retire: Iterable[str]) -> Leavin
     going = {_name(pod) for pod in active if _name(pod) in asked or lives.is_down(pod)}
     staying = sorted((pod for pod in active if _name(pod) not in going), key=_age)
     going |= {_name(pod) for pod in staying[replicas:]}
-    return Leaving(
-        pods=tuple(sorted(going)),
-        replicas=replicas,
-        by_name=len(active) > replicas and not _first(active, going),
-    )
+    by_name = len(active) > replicas and not _first(active, going)
+    guarded = tuple(_name(pod) for pod in staying[:replicas]) if by_name else ()
+    return Leaving(tuple(sorted(going)), replicas, by_name, guarded)
 
 
 def _is(pod: Pod, name: str, life: int) -> bool:

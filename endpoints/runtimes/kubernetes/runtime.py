@@ -34,6 +34,7 @@ SEEN_WITHIN = 2.0  # seconds that `apply` waits for the cluster's controllers to
 LOOK_EVERY = 0.05
 PAUSE = 0.5  # seconds between two tries to watch a cluster that is away
 TRIES = 3
+RETIRING = {labels.DELETION_COST: str(removal.CHEAP), labels.RETIRED: "true"}
 UPSET = (Refused, Silent, KeyError, TypeError)  # too old a version, an outage, half an event: look anew
 
 
@@ -178,8 +179,10 @@ class KubernetesRuntime:
 
     def _steer(self, there: Object, leaving: removal.Leaving) -> None:
         """Bring the number there, with those going that shall go, and wait a moment until it shows."""
+        for pod in leaving.guarded:
+            self._note(pod, {labels.DELETION_COST: str(removal.DEAR)})
         for pod in leaving.pods:
-            self._mark(pod)
+            self._note(pod, RETIRING)
         if leaving.by_name:
             self._delete(*leaving.pods)
         scaled = self._scale(there, leaving.replicas)
@@ -227,7 +230,7 @@ class KubernetesRuntime:
         if not lives.is_active(pod):  # nobody counts it any more
             self._delete(name)
         elif life < lives.life_of(pod) or not lives.is_down(pod):
-            self.api.merge(self._pods(name), {"metadata": {"annotations": {labels.FORGOTTEN: str(life)}}})
+            self._note(name, {labels.FORGOTTEN: str(life)})
         else:
             self._take_away(name, _of(pod))
 
@@ -236,7 +239,7 @@ class KubernetesRuntime:
         for _ in range(TRIES):
             there = self.api.get(self._deployment(name))
             wanted = max(0, int(there["spec"].get("replicas") or 0) - 1)
-            self._mark(pod)
+            self._note(pod, RETIRING)
             try:
                 self._scale(there, wanted, unchanged=True)
             except Refused as refused:
@@ -250,10 +253,9 @@ class KubernetesRuntime:
         body = manifests.scale(there, replicas, unchanged=unchanged)
         return self.api.apply(self._deployment(there["metadata"]["name"]), body, manager=COUNTER, force=True)
 
-    def _mark(self, pod: str) -> None:
-        marks = {labels.DELETION_COST: str(removal.CHEAP), labels.RETIRED: "true"}
+    def _note(self, pod: str, annotations: Mapping[str, str]) -> None:
         try:
-            self.api.merge(self._pods(pod), {"metadata": {"annotations": marks}})
+            self.api.merge(self._pods(pod), {"metadata": {"annotations": dict(annotations)}})
         except Refused as refused:
             if refused.status != 404:  # gone meanwhile
                 raise

@@ -230,7 +230,7 @@ def test_the_newest_of_too_many_goes_and_the_cluster_would_choose_the_same() -> 
 
 
 def test_a_ready_one_that_is_named_goes_by_name_where_the_cluster_would_take_an_unready_one() -> None:
-    assert removal.leaving([OLD, UNREADY], 1, ("a",)) == removal.Leaving(("a",), 1, by_name=True)
+    assert removal.leaving([OLD, UNREADY], 1, ("a",)) == removal.Leaving(("a",), 1, by_name=True, guarded=("c",))
     assert removal.leaving([OLD, UNREADY], 1, ("c",)) == removal.Leaving(("c",), 1, by_name=False)
     assert removal.leaving([OLD, UNREADY], 2, ("a",)).by_name is False  # one is made anew, none is chosen
 

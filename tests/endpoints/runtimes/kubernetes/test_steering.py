@@ -36,7 +36,14 @@ def test_the_one_that_is_named_goes_though_the_cluster_would_rather_take_a_pendi
     cluster.store.delete(("nodes", "", "n1"), {})  # the next one finds no place
     runtime.apply(workload(2))
     fresh = the_one(runtime, "starting").name
-    runtime.apply(workload(1, retire=(old,)))
+
+    def make_another_meanwhile(asked: Asked) -> None:
+        """The cluster replaces what was deleted before it hears that fewer are wanted."""
+        if asked.verb == "patch" and asked.query.get("fieldManager") == "tir-console-replicas":
+            life.tick()
+
+    with cluster.fault(make_another_meanwhile):
+        runtime.apply(workload(1, retire=(old,)))
     ended(runtime, old)
     assert set(runtime.observe()) == {fresh}
 

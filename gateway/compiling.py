@@ -1,4 +1,4 @@
-"""`python -m gateway.compiling`: the hot path to C with mypyc, for a third more requests a second. Needs mypy,
+"""`python -m gateway.compiling`: the hot path to C with mypyc, for a quarter more requests a second. Needs mypy,
 setuptools, a C compiler and Python's headers; a gateway that was not compiled runs all the same.
 
 What is made lies outside of the sources and is used for exactly these, see `gateway.compiled`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import shutil
@@ -112,14 +113,14 @@ class Engine:
                 for one in self.client.containers(all=True):
                     self.client.remove_container(one["Id"], force=True, v=True)
             self.client.close()
-            self.process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(20)
+            self.process.kill()
+            self.process.wait()
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if any(str(self.folder) in part for part in process.cmdline()):
                     process.send_signal(signal.SIGKILL)
         until(self._removed, what=f"{self.folder} to be gone")
+        gc.collect()  # the sockets of answers that never came
 
     def _removed(self) -> bool:
         for line in Path("/proc/self/mounts").read_text().splitlines():

@@ -74,6 +74,11 @@ def test_a_registry_that_is_away_is_an_outage(docker_runtime: DockerRuntime) -> 
         docker_runtime.prepare(command(Image("127.0.0.1:9/team/own:1")), print)
 
 
+def test_a_pre_built_image_that_is_not_there_says_where_it_comes_from(docker_runtime: DockerRuntime) -> None:
+    with pytest.raises((Rejected, Unavailable), match="from deploy/images"):
+        docker_runtime.prepare(command(Image("tir-serving-moon:1"), engine="python"), print)
+
+
 def test_no_name_of_an_image_is_refused(docker_runtime: DockerRuntime) -> None:
     with pytest.raises(Rejected, match="is no name of an image"):
         docker_runtime.prepare(command(Image("UPPER/Case:1")), print)

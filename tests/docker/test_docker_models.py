@@ -14,6 +14,8 @@ from django.conf import settings
 
 from endpoints import bell, building, controller, preparation
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
+from endpoints.regions import runtime_of
+from endpoints.runtimes.docker.runtime import DockerRuntime
 from endpoints.spec import Framework, SourceSpec
 from endpoints.status import Status
 from tests import make
@@ -81,6 +83,9 @@ def serve(engine: Engine, image: str, settings: Any) -> Iterator[Any]:
     for endpoint in made:
         endpoint.delete_endpoint(by=None)
         settles(endpoint, Status.DELETED)
+        runtime = runtime_of(endpoint.region)
+        assert isinstance(runtime, DockerRuntime)
+        runtime.close()
 
 
 def register(name: str, main: str, *files: str) -> None:

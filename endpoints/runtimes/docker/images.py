@@ -20,6 +20,8 @@ from endpoints.runtimes.docker.hosts import Host, asking, words
 
 REPORT_EVERY = 1.0  # seconds between two lines about a pull
 BUILT = "tir-built"  # the repository of images with a model's own packages
+OWN = "tir-serving-"
+HINT = "Build it on the host from deploy/images, or name another one in the region's images"
 MIB = 1 << 20
 REFUSED = ("denied", "unauthorized", "authentication required", "no basic auth", "forbidden")
 MISSING = ("not found", "manifest unknown", "no such image", "does not exist", "no matching manifest")
@@ -158,6 +160,8 @@ def _progress(layers: Mapping[str, tuple[int, int]]) -> str:
 def _problem(host: Host, image: Image, said: str) -> Exception:
     """What a registry's or a build's refusal means. Never with the credential."""
     said = said.replace(image.password, "[secret]") if image.password else said
+    if image.name.startswith(OWN):
+        said += f". {HINT}"
     low = said.lower()
     if any(sign in low for sign in FULL):
         return Unavailable(f"The disk of {host.name} is full: {said}")

@@ -27,6 +27,7 @@ from endpoints.runtimes.base import (
     Report,
     Sampled,
     Unavailable,
+    Unprepared,
     Workload,
 )
 from endpoints.runtimes.docker import images, logs, tidying
@@ -206,7 +207,7 @@ class DockerRuntime:
         having = {room.host.name: images.found(room.host, command) for room in rooms}
         rooms = [room for room in rooms if having[room.host.name]]
         if not rooms:
-            raise Rejected(f"No host has {command.image.name} any more. Deploy again to have it brought.")
+            raise Unprepared(f"No host has {command.image.name} any more")
         room = choose(rooms, workload)
         host, known = room.host, having[room.host.name] or {}
         self.whereabouts.add(host.name, workload.owner)

@@ -15,13 +15,14 @@ from endpoints.models import Deployment, Endpoint, Event, Instance, Phase, Revis
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseState
 from endpoints.models.event import Severity
 from endpoints.planner import Apply, EndpointFacts, Note, Plan, Queue
-from endpoints.runtimes.base import Rejected, Runtime, Unavailable
+from endpoints.runtimes.base import Rejected, Runtime, Unavailable, Unprepared
 from endpoints.workloads import workload_of
 
 log = logging.getLogger(__name__)
 
 ROUTED = {"state", "address"}
 LAST_LINES = 40
+REBUILD_EXPIRES = 4.0  # seconds: each look that still lacks it asks again
 
 
 def write(
@@ -116,14 +117,17 @@ def _apply(endpoint: Endpoint, action: Apply, runtime: Runtime, at: datetime) ->
     revision = Revision.objects.select_related("instance_type").get(pk=action.revision_id)
     try:
         runtime.apply(workload_of(endpoint, revision, action.replicas, action.retire, fetches=runtime.fetches))
+    except Unprepared as problem:
+        log.warning("%s: %s", endpoint, problem)
+        bell.send("endpoints.rebuild", revision.pk, queue="slow", expires=REBUILD_EXPIRES)
     except Unavailable as problem:
         log.warning("%s: %s", endpoint, problem)
     except (Rejected, Undecryptable) as problem:
-        _reject(endpoint, str(problem), at)
+        reject(endpoint, str(problem), at)
 
 
 @transaction.atomic
-def _reject(endpoint: Endpoint, message: str, at: datetime) -> None:
+def reject(endpoint: Endpoint, message: str, at: datetime) -> None:
     """The runtime will never do this: the deployment fails, or the endpoint halts until a person acts."""
     phase = Phase.objects.filter(
         deployment__endpoint=endpoint, deployment__state=DeploymentState.RUNNING, state=PhaseState.RUNNING

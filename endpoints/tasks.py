@@ -6,7 +6,7 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import building, controller, preparation, region_upkeep, scaler, sweep, tidying
+from endpoints import building, controller, preparation, rebuilding, region_upkeep, scaler, sweep, tidying
 from endpoints.models import Region
 from endpoints.regions import measure
 
@@ -39,6 +39,12 @@ def validate(deployment_id: int) -> None:
 def build(deployment_id: int) -> None:
     close_old_connections()
     building.build(deployment_id)
+
+
+@shared_task(name="endpoints.rebuild")
+def rebuild(revision_id: int) -> None:
+    close_old_connections()
+    rebuilding.rebuild(revision_id)
 
 
 @shared_task(name="endpoints.fetch")

@@ -27,6 +27,10 @@ class Unavailable(Exception):
     """The runtime could not be asked or could not act now: try later. Never read it as "nothing runs"."""
 
 
+class Unprepared(Unavailable):
+    """What `prepare` brings is here no more: nothing starts until it has been brought again."""
+
+
 class PartlyUnavailable(Unavailable):
     """A part of the runtime could not be asked; about an owner that has nothing there it still answers."""
 

@@ -30,6 +30,7 @@ from endpoints.runtimes.base import (
     Report,
     Sampled,
     Unavailable,
+    Unprepared,
     Workload,
 )
 from endpoints.runtimes.environments import Environments
@@ -222,6 +223,7 @@ class ProcessRuntime:
                 yield True
 
     def _start(self, name: str, workload: Workload) -> None:
+        engine = self._engine(workload)  # first: what can't be started leaves no trace
         labels = Labels(
             data=self.data,
             name=name,
@@ -237,7 +239,7 @@ class ProcessRuntime:
         options += self.limits.create(name, workload.cpu_millis, workload.memory_bytes)
         supervisor = [sys.executable, "-I", "-S", str(CODE / "serving" / "supervise.py"), str(folder.path)]
         argv = [
-            *self._engine(workload),
+            *engine,
             "--config",
             str(folder.config),
             "--address-file",
@@ -264,7 +266,7 @@ class ProcessRuntime:
             return self.engine
         python = self.environments.python_of(command)
         if python is None:
-            raise Unavailable("the environment of this model is gone from this machine; it has to be built again")
+            raise Unprepared("The environment of this model is gone from this machine")
         return (str(python), *self.engine[1:])
 
     def _stop(self, one: Live) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from endpoints import bell, building, controller, preparation
+from endpoints import bell, building, controller, preparation, rebuilding
 from endpoints.gguf import read_facts
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
 from endpoints.planner import Probe
@@ -95,6 +95,7 @@ class Steering:
         slow = {
             "endpoints.validate": preparation.validate,
             "endpoints.build": building.build,
+            "endpoints.rebuild": rebuilding.rebuild,
             "endpoints.fetch": preparation.fetch,
         }
         if task in slow and self.slow_workers:

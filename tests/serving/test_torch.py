@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +158,8 @@ def test_what_its_own_weights_cannot_read_is_refused(language: Path, tmp_path: P
     assert (code, "reads at most 64 tokens" in last) == (65, True)
     code, last = refused(tmp_path, language, "pytorch", python=PYTHON, context_length=64, **quantizing("static"))
     assert (code, "ask for dynamic" in last) == (65, True)
+    pickled = tmp_path / "pickled"
+    shutil.copytree(language, pickled, ignore=shutil.ignore_patterns("*.safetensors"))
+    (pickled / "weights" / "pytorch_model.bin").touch()
+    code, last = refused(tmp_path, pickled, "pytorch", python=PYTHON, context_length=64)
+    assert (code, "the weights are pickled" in last) == (65, True)

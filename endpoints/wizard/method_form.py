@@ -57,7 +57,8 @@ class MethodForm(StepForm):
         label="Command",
         required=False,
         max_length=2000,
-        help_text="Words as in a shell. Empty: the image's own. Never a password: it can be read by others.",
+        help_text="Words as in a shell, handed to the image's entrypoint. Empty: the image's own. "
+        "Never a password: it can be read by others.",
         widget=forms.TextInput(attrs=PLAIN | {"placeholder": "python serve.py --port 8000"}),
     )
     startup_seconds = whole(

@@ -111,7 +111,7 @@ def _main(settings: Settings, workload: Workload, command: Command, name: str) -
         "lifecycle": {"preStop": {"sleep": {"seconds": SETTLE}}},
     }
     if image.command:
-        container["command"] = list(image.command)
+        container["args"] = list(image.command)  # after the image's entrypoint, as `docker run IMAGE` has it
     if command.fetch:
         container["volumeMounts"].append(
             {"name": "models", "mountPath": MODEL_FOLDER, "readOnly": True, **_sub_path(settings, command)}

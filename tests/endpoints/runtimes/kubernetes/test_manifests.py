@@ -151,7 +151,10 @@ def test_other_engines_get_the_folder_and_an_image_that_brings_its_model_gets_no
 
 def test_a_custom_image_is_run_as_its_user_wrote() -> None:
     main = pod(CUSTOM)["containers"][0]
-    assert (main["image"], main["command"]) == ("ghcr.io/a/b:1", ["serve"])
+    assert (main["image"], main["args"]) == ("ghcr.io/a/b:1", ["serve"])
+    assert "command" not in main, (
+        "the same words mean the same in every region: they follow the image's entrypoint"
+    )
     assert main["ports"][0]["containerPort"] == 9000
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert main[name]["httpGet"] == {"path": "/up", "port": "http"}

@@ -14,6 +14,7 @@ app.conf.task_default_queue = "control"
 app.conf.task_routes = {
     "endpoints.validate": {"queue": "slow"},
     "endpoints.build": {"queue": "slow"},
+    "endpoints.rebuild": {"queue": "slow"},
     "endpoints.fetch": {"queue": "slow"},
     "endpoints.tidy_store": {"queue": "slow"},
     "endpoints.tidy_regions": {"queue": "slow"},

@@ -21,6 +21,7 @@ from endpoints.planner.facts import (
     Queue,
 )
 from endpoints.planner.seen import World, sentence
+from endpoints.spec import MODEL_SERVERS
 
 SLOW = {
     PhaseKind.VALIDATION: "endpoints.validate",
@@ -95,7 +96,10 @@ class Advance:
         if self.deployment.revision.builds:
             self.queue(PhaseKind.BUILD)
             return None  # the slow worker ends it
-        return max(started, self.earlier_ended or started), "Pre-built container: nothing to build."
+        brought = (
+            "Pre-built container" if self.deployment.revision.ours else "Your image is pulled where it starts"
+        )
+        return max(started, self.earlier_ended or started), f"{brought}: nothing to build."
 
     def ends_allocation(self, started: datetime) -> Ended:
         room = self.facts.room
@@ -130,10 +134,19 @@ class Advance:
     def ends_health(self, started: datetime) -> Ended:
         ready = [one.ready_at for one in self.mine if one.ready_at]
         if ready:
-            return min(ready), "It is healthy, lists the model, and answered a real request."
+            return min(ready), self.proof()
         if said := self.answers():
             self.say(PhaseKind.HEALTH, said[0], "ProbeFailed")
         return None
+
+    def proof(self) -> str:
+        """What an instance has shown before its first traffic, see `endpoints.probes`."""
+        revision = self.deployment.revision
+        if not revision.ours:
+            return f"It answers 200 at {revision.health_path}. Nothing more is known of an image of one's own."
+        if revision.engine in MODEL_SERVERS:
+            return "It is healthy, and lists the model as loaded."
+        return "It is healthy, lists the model, and answered a real request."
 
     def ends_ready(self, started: datetime) -> Ended:
         ready = [one for one in self.mine if one.state == InstanceState.READY]

@@ -154,7 +154,7 @@ def _starts(
     spread = max(0, facts.wanted_now - 1)  # all may fall once, as when the machine does, and that is no loop
     left = limits.CRASHES_WHILE_SERVING + spread - len(mine)
     if mine and facts.deployment is None:
-        never = [one for one in mine if one.exit_code in limits.NEVER_MENDS]
+        never = [one for one in mine if target.ours and one.exit_code in limits.NEVER_MENDS]
         if never or left <= 0:
             _halt(mine, never, at, plan)
             return 0

@@ -48,7 +48,7 @@ def look(
             failure = _ended(one, seen_now, facts, at, plan)
         else:
             moved = _moved(one, seen_now, probes.get(one.name), at, plan)
-            failure = _given_up(moved, facts, at, plan)
+            failure = _given_up(moved, seen_now, facts, at, plan)
             if failure is None:
                 live.append(moved)
             else:
@@ -112,7 +112,9 @@ def _failed(
     return Failure(when, one.revision_id, code, message)
 
 
-def _given_up(one: InstanceFacts, facts: EndpointFacts, at: datetime, plan: Plan) -> Failure | None:
+def _given_up(
+    one: InstanceFacts, seen: Observed, facts: EndpointFacts, at: datetime, plan: Plan
+) -> Failure | None:
     """Close the row of an instance that runs and serves nothing: its process ends as a stray, another starts."""
     if one.state == InstanceState.UNREADY and one.unready_at and at >= one.unready_at + limits.UNREADY_DEADLINE:
         seconds = (at - one.unready_at).total_seconds()
@@ -121,9 +123,8 @@ def _given_up(one: InstanceFacts, facts: EndpointFacts, at: datetime, plan: Plan
         serving = facts.serving
         allowed = limits.start_deadline(*(serving.model_bytes, serving.startup_seconds) if serving else (0,))
         if at >= one.started_at + allowed:
-            return _failed(
-                one, at, None, "StartTimeout", f"Not ready {allowed.total_seconds():.0f} s after its start.", plan
-            )
+            said = f"Not ready {allowed.total_seconds():.0f} s after its start. {sentence(seen.message)}".strip()
+            return _failed(one, at, None, seen.reason or "StartTimeout", said, plan)
     return None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
-from endpoints.planner import limits
+from endpoints.planner import RevisionFacts, limits
 from endpoints.planner.seen import cause
 from endpoints.runtimes.base import Observed, Phase
 from tests.endpoints.planner.world import OWNER, World
@@ -172,6 +173,28 @@ def test_a_replacement_that_never_gets_ready_is_given_up(world: World) -> None:
     world.run(seconds=limits.start_deadline(1000).total_seconds() + 5, step=2)
     assert world.closed[stuck]["reason"] == "StartTimeout"
     assert stuck not in world.running
+
+
+def test_a_start_that_takes_too_long_ends_with_what_kept_it(world: World) -> None:
+    world.kill(world.running[0])
+    world.load_seconds = 1e6
+    world.step()
+    stuck = world.running[-1]
+    why = {"reason": "ImagePullBackOff", "message": "the registry refuses a/b:1"}
+    world.runs[stuck] = replace(world.runs[stuck], **why)  # type: ignore[arg-type]
+    world.run(seconds=limits.start_deadline(1000).total_seconds() + 5, step=2)
+    assert world.closed[stuck]["reason"] == "ImagePullBackOff"
+    assert "The registry refuses a/b:1." in str(world.closed[stuck]["message"])
+
+
+def test_what_an_image_of_ones_own_ends_with_is_no_code_of_ours() -> None:
+    world = World()
+    world.revisions[1] = RevisionFacts(10, 1, "(in the image)", engine="custom")
+    world.serve(1)
+    world.kill(world.running[0], 64, "its own affair")
+    world.run(until="active", seconds=30)
+    assert not world.facts.halted
+    assert world.starts == 2
 
 
 def test_what_runs_though_its_row_is_closed_is_stopped(world: World) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from endpoints.models.deployment import MESSAGE_LEASE, PhaseKind
-from endpoints.planner import limits
+from endpoints.planner import RevisionFacts, limits
 from tests.endpoints.planner.world import World
 
 
@@ -129,6 +129,22 @@ def test_three_crashes_fail_a_first_deployment_and_nothing_more_is_started(world
     assert world.starts == limits.CRASHES_WHILE_DEPLOYING
     assert world.reasons == {1: "CrashLoop"}
     assert "Out of luck." in world.last_phases[3].message
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("llama.cpp", "answered a real request"),
+        ("onnx", "lists the model as loaded"),
+        ("custom", "200 at /health"),
+    ],
+)
+def test_a_health_check_says_no_more_than_was_tried(engine: str, said: str) -> None:
+    world = World()
+    world.revisions[1] = RevisionFacts(10, 1, "/models/it", engine=engine)
+    world.serve(1)
+    proofs = {kind: said in note.message for note in world.notes if (kind := note.after) == "health"}
+    assert proofs == {"health": True}
 
 
 @pytest.mark.parametrize(("code", "reason"), limits.NEVER_MENDS.items())

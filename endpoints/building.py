@@ -25,7 +25,9 @@ def build(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     revision, report = phase.deployment.revision, Report(phase, clock)
     runtime = runtime_of(revision.endpoint.region)
     try:
-        said = runtime.prepare(command_of(revision.endpoint, revision, fetches=runtime.fetches), report.line)
+        command = command_of(revision.endpoint, revision, fetches=runtime.fetches)
+        with report.alive():
+            said = runtime.prepare(command, report.line)
         report.finish()
     except Cancelled:
         log.info("Building for %s was cancelled", revision)

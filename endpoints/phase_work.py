@@ -6,17 +6,22 @@ the lease that a worker renews tells the planner when to wake another.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 
 from endpoints import bell
 from endpoints.models import Phase
 from endpoints.models.deployment import DeploymentState, PhaseKind, PhaseState
 from endpoints.models.event import Severity
+
+log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=15)
 REPORT_EVERY = 0.5  # seconds between two written progresses
@@ -49,6 +54,28 @@ class Report:
     def hold(self, time: timedelta) -> None:
         """Keep the phase for so long without another word."""
         self._write(LEASE + time)
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Keep the phase meanwhile, though the step says nothing for long, as an installer at a large file."""
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(over,), name=f"phase-{self.phase.pk}", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
+    def _keep(self, over: threading.Event) -> None:
+        try:
+            while not over.wait(LEASE.total_seconds() / 3):
+                running = Phase.objects.filter(pk=self.phase.pk, state=PhaseState.RUNNING)
+                running.update(lease_until=self.clock() + LEASE)
+        except DatabaseError as problem:
+            log.warning("The lease of phase %s was not renewed: %s", self.phase.pk, problem)
+        finally:
+            connection.close()
 
     def finish(self) -> None:
         if self.last or self.lines:

@@ -44,17 +44,17 @@ class Environments:
     def build(self, command: Command, report: Report) -> str:
         """Make the environment unless it is there. Rejected when its packages can't be had as they are named."""
         home = self._home(command)
-        with self._locked(home.name):
+        with self._locked(home.name) as lock:
             if (home / MARK).exists():
                 return "The environment is there already."
             wanted = home.with_suffix(".txt")
             wanted.write_text(command.requirements, encoding="utf-8")
             try:
                 shutil.rmtree(home, ignore_errors=True)  # of a build that was cut off
-                _run([_uv(), "venv", "--no-project", "--python", sys.executable, str(home)], report)
+                _run([_uv(), "venv", "--no-project", "--python", sys.executable, str(home)], report, lock)
                 files = [part for path in (_list_of(command), wanted) for part in ("-r", str(path))]
                 install = [_uv(), "pip", "install", "--no-progress", "--link-mode", "hardlink"]
-                _run([*install, "--python", str(home / "bin" / "python"), *files], report)
+                _run([*install, "--python", str(home / "bin" / "python"), *files], report, lock)
             finally:
                 wanted.unlink(missing_ok=True)
             (home / MARK).touch()
@@ -65,11 +65,12 @@ class Environments:
         return self.root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str) -> Iterator[int]:
+        """One build of it at a time; the descriptor of the lock, which an installer holds beyond our own end."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.root / f"{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            yield file.fileno()
 
 
 def _list_of(command: Command) -> Path:
@@ -99,11 +100,17 @@ def _uv() -> str:
     return found
 
 
-def _run(argv: list[str], report: Report) -> None:
+def _run(argv: list[str], report: Report, lock: int) -> None:
     """Run it with its lines reported. What `report` raises ends it."""
     said: deque[str] = deque(maxlen=WORDS)
     with subprocess.Popen(
-        argv, env=_environ(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        argv,
+        env=_environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=(lock,),
     ) as process:
         try:
             for line in process.stdout or ():

@@ -1,14 +1,17 @@
-"""A place that lost what its instances run gets it again, and an endpoint is not left waiting for ever."""
+"""A build that says nothing for long keeps its phase; a place that lost what its instances run gets it again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
-from endpoints import bell, rebuilding
-from endpoints.models import Endpoint
+from endpoints import bell, building, phase_work, rebuilding
+from endpoints.models import Endpoint, Phase
+from endpoints.models.deployment import PhaseKind, PhaseState
 from endpoints.regions import replace_runtime
 from endpoints.runtimes.base import Command, Rejected, Report, Unavailable, Unprepared, Workload
 from endpoints.runtimes.process import ProcessRuntime
@@ -16,6 +19,7 @@ from tests import make
 from tests.endpoints.runtimes.conftest import workload
 from tests.endpoints.steering import Steering, register_model
 from tests.runtimes import InstantRuntime
+from tests.wait import until
 
 pytestmark = pytest.mark.django_db
 
@@ -105,3 +109,29 @@ def test_a_process_without_its_environment_leaves_no_trace_of_a_start(tmp_path: 
     with pytest.raises(Unprepared):
         runtime.apply(workload(command=command))
     assert runtime.observe() == {}
+
+
+class Silent(InstantRuntime):
+    """Says nothing until its phase's lease was renewed."""
+
+    def prepare(self, command: Command, report: Report) -> str:
+        began = Phase.objects.get(kind=PhaseKind.BUILD).lease_until
+        until(lambda: Phase.objects.get(kind=PhaseKind.BUILD).lease_until != began)
+        return "Built at last."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_build_that_says_nothing_for_long_keeps_its_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phase_work, "LEASE", timedelta(seconds=0.3))
+    make.region()
+    make.instance_type()
+    replace_runtime("local", Silent())
+    try:
+        endpoint = Endpoint.launch(make.project(), make.spec(), by=make.user())
+        phase = Phase.objects.get(deployment__endpoint=endpoint, kind=PhaseKind.BUILD)
+        Phase.objects.filter(pk=phase.pk).update(state=PhaseState.RUNNING, started_at=timezone.now())
+        assert building.build(phase.deployment_id)
+    finally:
+        replace_runtime("local", None)
+    phase.refresh_from_db()
+    assert (phase.state, phase.message) == (PhaseState.DONE, "Built at last.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -74,3 +77,28 @@ def test_a_build_that_is_cancelled_leaves_nothing_that_counts(built: Environment
     assert built.python_of(wanted()) is None
     built.build(wanted(), lambda _: None)
     assert built.python_of(wanted()) is not None
+
+
+HALF_BUILT = """
+import sys
+from pathlib import Path
+from endpoints.runtimes.environments import Environments, _run
+
+with Environments(Path(sys.argv[1]))._locked("it") as lock:
+    _run(["sh", "-c", f"echo at work; read _ < {sys.argv[2]}"], lambda line: print(line, flush=True), lock)
+"""
+
+
+def test_an_installer_that_outlives_its_worker_is_waited_for(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    argv = [sys.executable, "-c", HALF_BUILT, str(tmp_path), str(gate)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == "at work\n"
+        worker.kill()
+    with (tmp_path / "it.lock").open("a") as lock:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gate.write_text("\n")  # the installer goes on, and ends
+        fcntl.flock(lock, fcntl.LOCK_EX)

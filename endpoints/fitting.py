@@ -104,9 +104,11 @@ def need_of(
 
 
 def found_of(resolved: Mapping[str, Any]) -> Found:
-    """What a revision's first validation found, without the list of all files."""
+    """What a revision's first validation found: the files that it runs, of whose sizes only the sum was kept."""
     same = {name: resolved.get(name) for name in ("facts", "license", "weights", "layout")}
-    rest = {"files": [], "choices": [], "gated": False}
+    sizes = [resolved.get("size", 0), *([0] * len(resolved["files"]))]
+    files = [{"path": path, "size": size} for path, size in zip(resolved["files"], sizes, strict=False)]
+    rest = {"files": files, "choices": [], "gated": False}
     return Found.from_dict({"revision": resolved["commit"], "default_file": resolved["file"], **rest, **same})
 
 

@@ -48,7 +48,8 @@ def _lone(at: datetime) -> Iterator[Instance]:
         state=InstanceState.READY, ready_at__lt=at - SETTLED, endpoint__in=Endpoint.objects.living()
     )
     related = ("endpoint__project", "revision__instance_type")
-    by_model: dict[tuple[int, str], list[Instance]] = {}
+    by_model: dict[tuple[int, str, str], list[Instance]] = {}
     for one in ready.select_related(*related):
-        by_model.setdefault((one.endpoint.region_id, one.revision.model_path), []).append(one)
+        where = (one.endpoint.region_id, one.revision.model_path)  # in a cluster every model lies at the same path
+        by_model.setdefault((*where, str(one.revision.resolved.get("commit"))), []).append(one)
     return (group[0] for group in by_model.values() if len(group) == 1)

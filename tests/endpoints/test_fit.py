@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from endpoints.fitting import fit, found_of
 from endpoints.gguf import GGUFFacts, read_facts
 from endpoints.memory import KV_TYPE_FOR, KV_TYPES, format_problem, precision_problem
+from endpoints.models import InstanceType
+from tests import make
 from tests.model_files import gguf
 
 
@@ -104,3 +107,10 @@ def test_the_trained_length_itself_is_fine() -> None:
 def test_every_problem_is_named_at_once() -> None:
     found = format_problem(facts_of(), "INT8", "float8", "dynamic", max_length=9999)
     assert set(found) == {"load_format", "data_type", "quantization", "max_sequence_length"}
+
+
+def test_a_start_says_the_same_of_its_files_as_the_first_validation_did() -> None:
+    resolved = {"commit": "c0ffee", "file": "", "files": ["model.py", "weights/all.bin"], "size": 3 << 30}
+    spec = replace(make.spec(), framework="python")
+    said = fit(spec, found_of(resolved), InstanceType(slug="m", vcpus=1, memory_bytes=8 << 30))
+    assert said == "2 files at c0ffee, 3.00 GiB, memory need not known."

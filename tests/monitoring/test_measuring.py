@@ -67,6 +67,19 @@ def test_instances_that_share_a_mapped_model_teach_nothing(steering: Steering) -
     assert measure(at=steering.clock() + timedelta(minutes=2)) == 0
 
 
+def test_models_that_lie_at_one_path_in_their_pods_are_not_one(steering: Steering) -> None:
+    register_model()
+    for name in ("one", "two"):
+        endpoint = make.endpoint(name=name)
+        steering.until(endpoint, "active")
+        used(endpoint, steering, 100 * MIB)
+    assert measure(at=steering.clock() + timedelta(minutes=2)) == 0, "one model, mapped twice"
+    revision = endpoint.revisions.get()
+    revision.resolved |= {"commit": "another"}
+    revision.save()
+    assert measure(at=steering.clock() + timedelta(minutes=2)) == 2
+
+
 def test_the_greatest_use_is_kept_until_it_is_old(steering: Steering) -> None:
     machine, at = make.instance_type(), steering.clock()
 

@@ -14,7 +14,7 @@ def reason_against(region: Region, engine: str) -> str:
     says that it can't."""
     if region.runtime == RuntimeKind.PROCESS:
         return _no_process(region, engine)
-    if engine == Framework.VLLM and region.capacity and not region.has_gpus:
+    if engine == Framework.VLLM and region.capacity.get("gpus") == 0:  # what it can't tell refuses nothing
         return f"vLLM needs a GPU, and the region “{region.name}” has none."
     return ""
 

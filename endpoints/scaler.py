@@ -157,8 +157,8 @@ def _signal(
 
 
 def _room(endpoint: Endpoint, free: Mapping[str, Any]) -> int | None:
-    """By what the region's runtime said within the last seconds; None before it said anything."""
-    if not free:
+    """By what the region's runtime said within the last seconds; None where it said nothing, or doesn't know."""
+    if "cpu_millis_free" not in free:
         return None
     vcpus, memory_bytes, gpus = (int(getattr(endpoint, name)) for name in MACHINE)
     left = [free["cpu_millis_free"] // (vcpus * 1000), free["memory_bytes_free"] // memory_bytes]

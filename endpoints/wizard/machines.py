@@ -35,7 +35,7 @@ def recommended(situation: Situation, *, length: int, concurrency: int, data_typ
 def _region(machine: InstanceType, region: Region) -> str:
     """What the region can't give at all; an unknown capacity refuses nothing."""
     capacity = region.capacity
-    if machine.has_gpu and capacity.get("gpus", 0) < machine.gpu_count:
+    if machine.has_gpu and capacity.get("gpus", machine.gpu_count) < machine.gpu_count:
         why = str(capacity.get("reason") or "none was found").partition(";")[0]
         return f"There is no GPU in the region “{region.name}”: {why}."
     cpus = capacity.get("cpu_millis")

@@ -107,6 +107,14 @@ def test_load_brings_instances_and_its_end_takes_them_away(gateways: Gateways) -
     assert Instance.objects.live().filter(endpoint=endpoint).count() == 1
 
 
+def test_a_region_that_can_not_be_counted_stops_no_scaling(gateways: Gateways) -> None:
+    Region.objects.update(capacity={"reason": "The console may not see nodes."})
+    endpoint = active(gateways)
+    gateways.load[endpoint.pk] = 27
+    gateways.pass_time(12, endpoint)
+    assert endpoint.wanted == 3
+
+
 def test_a_decision_is_an_event_with_its_inputs_and_nobody_as_its_maker(gateways: Gateways) -> None:
     endpoint = active(gateways)
     gateways.load[endpoint.pk] = 27

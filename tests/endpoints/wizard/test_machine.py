@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
+from endpoints import offers
 from endpoints.gguf import GGUFFacts
 from endpoints.models import InstanceType, ModelVersion, Region
 from endpoints.spec import GIB
@@ -43,6 +44,15 @@ def test_no_gpu_in_the_region(way: Way, slug: str) -> None:
     said = escape("There is no GPU in the region “This machine”: no NVIDIA driver on this machine.")
     assert said in page
     assert said in way.refused("machine", instance_type=slug)
+
+
+def test_a_region_that_can_not_be_counted_refuses_no_gpu(way: Way) -> None:
+    here = Region.objects.get()
+    Region.objects.filter(pk=here.pk).update(runtime="kubernetes", capacity={"reason": "May not see nodes."})
+    here.refresh_from_db()
+    assert offers.reason_against(here, "vllm") == ""
+    way.to("machine")
+    assert not off(way.see("machine"), "g4dn.xlarge")
 
 
 def test_too_few_processors_even_with_overcommit(way: Way) -> None:

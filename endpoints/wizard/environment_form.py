@@ -20,7 +20,10 @@ OWN_FIELDS = {
     "MODEL_PATH": "MODEL_PATH is set by the platform to where the model's file lies.",
     "MAX_WORKERS": "MAX_WORKERS has its own field above.",
     "LOG_LEVEL": "LOG_LEVEL has its own field above.",
-    "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES can't be chosen: an instance sees its own GPUs and no others.",
+    **{
+        name: f"{name} can't be chosen: an instance sees its own GPUs and no others."
+        for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES")
+    },
 }
 CACHE = "TRANSFORMERS_CACHE"
 SECRET_SHAPES = (

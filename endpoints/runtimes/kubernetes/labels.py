@@ -15,6 +15,7 @@ DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 COMMON = {"app.kubernetes.io/name": "tir-instance", "app.kubernetes.io/managed-by": "tir-console"}
 OWNERS = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 VARIABLES = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FORBIDDEN = re.compile(r"TIR_|NVIDIA_VISIBLE_DEVICES$")  # the latter would show a pod the GPUs of others
 
 
 def name_of(owner: str, revision: int) -> str:
@@ -56,5 +57,5 @@ def check(workload: Workload) -> None:
     if workload.replicas and workload.command is None:
         raise Rejected("there is nothing to run: no command")
     names = (*workload.env, *workload.secrets)
-    if wrong := sorted({name for name in names if not VARIABLES.fullmatch(name) or name.startswith("TIR_")}):
+    if wrong := sorted({name for name in names if not VARIABLES.fullmatch(name) or FORBIDDEN.match(name)}):
         raise Rejected(f"these variables can't be set for an instance: {', '.join(wrong)}")

@@ -122,6 +122,8 @@ def _main(settings: Settings, workload: Workload, command: Command, name: str) -
 def _settings(workload: Workload, command: Command, image: Image) -> list[dict[str, Any]]:
     model = model_of(command)
     values = {**workload.env, "HOME": SCRATCH, "PORT": str(image.port), **({"MODEL_PATH": model} if model else {})}
+    if not workload.gpus:
+        values["NVIDIA_VISIBLE_DEVICES"] = "void"  # many images say "all", which a node may grant
     if command.engine != "custom":
         config = serving_config(
             command,

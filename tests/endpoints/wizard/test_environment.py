@@ -45,6 +45,7 @@ def test_a_value_that_looks_like_a_secret_is_neither_kept_nor_shown(way: Way, va
         ("MODEL_PATH", "set by the platform"),
         ("LOG_LEVEL", "its own field"),
         ("CUDA_VISIBLE_DEVICES", "its own GPUs and no others"),
+        ("NVIDIA_VISIBLE_DEVICES", "its own GPUs and no others"),
         ("TRANSFORMERS_CACHE", "keeps no cache"),
     ],
 )

@@ -215,6 +215,12 @@ def test_a_cache_keeps_each_model_in_a_folder_of_its_own() -> None:
     assert folder(SERVED) == folder(replace(SERVED, owner="endpoint-8", revision=9))
 
 
+@pytest.mark.parametrize(("gpus", "seen"), [(0, "void"), (1, None)])
+def test_a_pod_that_asked_for_no_gpu_sees_none_whatever_its_image_says(gpus: int, seen: str | None) -> None:
+    env = pod(replace(SERVED, gpus=gpus))["containers"][0]["env"]
+    assert {one["name"]: one.get("value") for one in env}.get("NVIDIA_VISIBLE_DEVICES") == seen
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -223,6 +229,7 @@ def test_a_cache_keeps_each_model_in_a_folder_of_its_own() -> None:
         ({"command": None}, "nothing to run"),
         ({"env": {"a b": "1"}}, "can't be set for an instance: a b"),
         ({"env": {"TIR_CONFIG": "{}"}}, "TIR_CONFIG"),
+        ({"env": {"NVIDIA_VISIBLE_DEVICES": "all"}}, "NVIDIA_VISIBLE_DEVICES"),
     ],
 )
 def test_what_no_cluster_can_run_is_rejected_in_words(changes: dict[str, Any], said: str) -> None:

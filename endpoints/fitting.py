@@ -18,6 +18,7 @@ from endpoints.memory import (
     precision_problem,
     shape_from_config,
     shape_from_gguf,
+    stated,
 )
 from endpoints.models import InstanceType, Region
 from endpoints.sources import Found
@@ -55,6 +56,8 @@ def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None
     if problems:
         raise Unfit("SettingsDoNotFit", " ".join(problems))
     need = need_of(spec.engine, spec.llm, found, machine, overhead=overhead)
+    if spec.memory_gib:
+        need = stated(int(spec.memory_gib * GIB), device_of(machine))
     if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
         raise Unfit(
             "DoesNotFit",
@@ -63,7 +66,7 @@ def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None
         )
     known = "need not known"
     if need is not None and need.need_bytes:
-        how = "measured before: " if need.measured else ""
+        how = "by your own figure: " if spec.memory_gib else "measured before: " if need.measured else ""
         known = f"{how}needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
     return f"{_named(found)}, memory {known}."
 

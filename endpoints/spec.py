@@ -117,6 +117,7 @@ LIMITS: dict[str, tuple[float, float, float]] = {
     "accuracy_threshold": (0.5, 1.0, 0.95),
     "port": (1, 65_535, 8000),
     "startup_seconds": (10, 3600, 600),
+    "memory_gib": (0, 10_000, 0),
 }
 
 
@@ -220,6 +221,7 @@ class Spec:
     method: str = Method.PREBUILT
     framework: str = Framework.LLAMA_CPP
     framework_version: str = ""  # one of VERSIONS; "": the newest
+    memory_gib: float = 0.0  # an instance's need by the person's own figure; 0: the estimate decides
     container: ContainerSpec = ContainerSpec()
     llm: LlmSpec = LlmSpec()
     scaling: ScalingSpec = ScalingSpec()

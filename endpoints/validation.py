@@ -19,7 +19,7 @@ SECTIONS: dict[str, type[Any]] = {
     "scaling": ScalingSpec,
     "environment": EnvironmentSpec,
 }
-STEP_OF = {"name": "basics", "region": "basics", "instance_type": "machine"}
+STEP_OF = {"name": "basics", "region": "basics", "instance_type": "machine", "memory_gib": "machine"}
 STEP_OF |= dict.fromkeys(("method", "framework", "framework_version", "container"), "method")
 PAIRS = {"variables", "secrets"}
 

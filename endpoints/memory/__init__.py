@@ -1,6 +1,6 @@
 """How much memory a model needs, and whether that fits: pure calculation, no I/O, no Django."""
 
-from endpoints.memory.estimate import Device, Estimate, Parts, Quick, Verdict, estimate, quick_estimate
+from endpoints.memory.estimate import Device, Estimate, Parts, Quick, Verdict, estimate, quick_estimate, stated
 from endpoints.memory.fit import KV_TYPE_FOR, format_problem, precision_problem
 from endpoints.memory.kv import KV_TYPES, bytes_per_token, kv_bytes
 from endpoints.memory.shape import Layers, ModelShape, shape_from_config, shape_from_gguf
@@ -23,4 +23,5 @@ __all__ = [
     "quick_estimate",
     "shape_from_config",
     "shape_from_gguf",
+    "stated",
 ]

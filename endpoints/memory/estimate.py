@@ -152,6 +152,14 @@ def estimate(
     )
 
 
+def stated(need_bytes: int, device: Device) -> Estimate:
+    """A person's own figure against the device, where they know better than any estimate."""
+    available = device.available_bytes
+    note = "Your own figure, which stands in for the estimate."
+    same = (need_bytes, need_bytes, need_bytes)
+    return Estimate(None, *same, available, _verdict(need_bytes, available), None, None, notes=(note,))
+
+
 def quick_estimate(
     params_billion: float, precision_multiplier: float, batch: int, length: int, hidden: int
 ) -> Quick:

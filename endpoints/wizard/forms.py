@@ -13,6 +13,7 @@ from django.forms.utils import ErrorDict
 from endpoints.models import Endpoint
 from endpoints.policy_form import PolicyForm
 from endpoints.spec import (
+    LIMITS,
     BillingModel,
     ScalingSpec,
 )
@@ -108,6 +109,17 @@ def name_problem(name: str) -> str:
 
 class MachineForm(StepForm):
     instance_type = OneOf("Instance type", [])
+    memory_gib = forms.FloatField(
+        label="Memory need, if you know better",
+        required=False,
+        min_value=LIMITS["memory_gib"][0],
+        max_value=LIMITS["memory_gib"][1],
+        help_text="In place of the estimate: what one instance needs. Empty or 0: the estimate decides.",
+        widget=forms.NumberInput(attrs={"step": "0.1", "inputmode": "decimal", "autocomplete": "off"}),
+    )
+
+    def clean_memory_gib(self) -> float:
+        return float(self.cleaned_data["memory_gib"] or 0)
 
     def prepare(self) -> None:
         types = self.situation.catalogue.types
@@ -115,6 +127,14 @@ class MachineForm(StepForm):
         field.choices = [(slug, slug) for slug in types]
         reasons = {slug: machines.reason_against(kind, self.situation) for slug, kind in types.items()}
         field.refuse({slug: reason for slug, reason in reasons.items() if reason})
+
+
+def own_figure(answers: Mapping[str, Any]) -> float:
+    """The memory need that was typed, in GiB; 0 for none, or one that the form will refuse."""
+    try:
+        return float(MachineForm.base_fields["memory_gib"].clean(answers.get("memory_gib")) or 0)
+    except forms.ValidationError:
+        return 0.0
 
 
 class ScalingForm(PolicyForm, StepForm):

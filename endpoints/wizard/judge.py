@@ -9,7 +9,7 @@ from typing import Any
 from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec
 from endpoints.wizard import machines
 from endpoints.wizard.environment_form import EnvironmentForm
-from endpoints.wizard.forms import BasicsForm, MachineForm, ScalingForm, StepForm
+from endpoints.wizard.forms import BasicsForm, MachineForm, ScalingForm, StepForm, own_figure
 from endpoints.wizard.llm_form import LlmForm, numbers
 from endpoints.wizard.looks import Look
 from endpoints.wizard.method_form import MethodForm
@@ -66,6 +66,7 @@ class Judged:
             name=self.basics.cleaned_data["name"],
             region=self.basics.cleaned_data["region"],
             instance_type=self.machine.cleaned_data["instance_type"],
+            memory_gib=self.machine.cleaned_data["memory_gib"],
             source=self._pinned(),
             method=self.method.cleaned_data["method"],
             framework=self.method.cleaned_data["framework"],
@@ -97,6 +98,7 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
     method = MethodForm(answers.get("method", {}), situation=situation)
     situation = replace(situation, engine=method.engine)
     source, situation = _source(answers, situation, look, reach)
+    situation = replace(situation, memory_gib=own_figure(answers.get("machine", {})))
     machine_answers = answers.get("machine") or {
         "instance_type": machines.recommended(situation, length=length, concurrency=batch, data_type=data_type)
     }

@@ -125,8 +125,8 @@ def _texts(slug: str, form: StepForm) -> list[tuple[str, str]]:
     values = form.cleaned_data
     hidden = {"requests_per_month", "active_hours", *form.unused()}
     names = [name for name in form.fields if name not in hidden and name in values]
-    if slug in ("method", "source"):
-        names = [name for name in names if values[name] not in ("", None)]
+    if slug in ("method", "source", "machine"):
+        names = [name for name in names if values[name] not in ("", None, 0.0)]
     return [(name, _text(form, name)) for name in names]
 
 

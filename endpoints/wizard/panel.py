@@ -101,6 +101,8 @@ def _unknown(situation: Situation) -> str:
 def _hints(need: Estimate | None) -> tuple[str, ...]:
     if need is None or need.need_bytes is None or need.low_bytes is None or need.high_bytes is None:
         return ()
+    if need.low_bytes == need.high_bytes and need.parts is None:
+        return need.notes
     hints = [f"Between {bytes_binary(need.low_bytes)} and {bytes_binary(need.high_bytes)} per instance."]
     if need.largest_length:
         hints.append(f"Largest length that fits: {need.largest_length:,} tokens.")

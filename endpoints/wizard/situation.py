@@ -8,11 +8,11 @@ from functools import cached_property
 from django.utils import timezone
 
 from accounts.models import Project
-from endpoints.fitting import need_of
-from endpoints.memory import Estimate
+from endpoints.fitting import device_of, need_of
+from endpoints.memory import Estimate, stated
 from endpoints.models import InstanceType, ModelVersion, Region, RegisteredModel, Secret
 from endpoints.models.measured import MeasuredMemory, device_name, model_digest
-from endpoints.spec import Framework, LlmSpec, SourceKind, SourceSpec
+from endpoints.spec import GIB, Framework, LlmSpec, SourceKind, SourceSpec
 from endpoints.wizard.looks import Look, look_at_nothing, look_at_version
 
 
@@ -71,6 +71,7 @@ class Situation:
     source: SourceSpec | None = None
     look: Look | None = None
     machine: InstanceType | None = None
+    memory_gib: float = 0.0
     data_type: str = LlmSpec.data_type
     quantization: str = LlmSpec.quantization
 
@@ -90,6 +91,8 @@ class Situation:
 
     def estimate(self, machine: InstanceType, *, length: int, concurrency: int, data_type: str) -> Estimate | None:
         """The memory that one instance needs there; None while the model isn't known, or says nothing of it."""
+        if self.memory_gib:
+            return stated(int(self.memory_gib * GIB), device_of(machine))
         if self.look is None or self.source is None:
             return None
         llm = LlmSpec(

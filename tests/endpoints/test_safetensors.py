@@ -160,3 +160,19 @@ def test_unknown_weights_are_an_unknown_need_not_a_guess() -> None:
     spec = Spec(name="n", region="local", instance_type="c", source=SourceSpec(), framework="python")
     machine = InstanceType(slug="c", vcpus=2, memory_bytes=4 * GIB)
     assert "memory need not known" in fit(spec, Found("1", (), (), "", None), machine)
+
+
+def test_a_persons_own_figure_decides_in_place_of_the_estimate() -> None:
+    def spec(gib: float) -> Spec:
+        llm = LlmSpec(data_type="float16")
+        source = SourceSpec()
+        return Spec(
+            name="n", region="l", instance_type="g", source=source, framework="vllm", llm=llm, memory_gib=gib
+        )
+
+    small = card("NVIDIA T4", 16)
+    with pytest.raises(Unfit, match="It needs"):
+        fit(spec(0), llama("F16", 16), small)
+    assert "by your own figure: needs 12.00 GiB" in fit(spec(12), llama("F16", 16), small)
+    with pytest.raises(Unfit, match=r"It needs 15\.00 GiB"):
+        fit(spec(15), llama("F16", 1), small)

@@ -15,7 +15,7 @@ from django.db.models import Q
 from endpoints import bell
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.catalogue import RuntimeKind
-from endpoints.models.deployment import DeploymentState, InstanceState
+from endpoints.models.deployment import DeploymentState, InstanceState, PhaseKind
 from endpoints.planner import (
     DeploymentFacts,
     EndpointFacts,
@@ -149,13 +149,16 @@ def _revisions(
 
 
 def _wished(method: str, framework: str, container: Mapping[str, Any] | None, runtime: str) -> dict[str, Any]:
-    """What the planner must know of a revision's spec."""
+    """What the planner must know of a revision's spec. In a cluster an image is pulled as part of the start."""
+    pull = PhaseKind.BUILD.deadline.total_seconds() if runtime == RuntimeKind.KUBERNETES else 0
     if method == Method.CUSTOM:
         image = ContainerSpec(**container or {})
-        times = {"health_path": image.health_path, "startup_seconds": image.startup_seconds}
+        times = {"health_path": image.health_path, "startup_seconds": image.startup_seconds + int(pull)}
         return {"engine": Framework.CUSTOM, "builds": runtime == RuntimeKind.DOCKER, **times}
     local = runtime == RuntimeKind.PROCESS and framework in MODEL_SERVERS
-    return {"engine": framework, "builds": local or runtime == RuntimeKind.DOCKER}
+    usual = PhaseKind.LOADING.deadline.total_seconds() if pull else 0
+    builds = local or runtime == RuntimeKind.DOCKER
+    return {"engine": framework, "builds": builds, "startup_seconds": int(usual + pull)}
 
 
 def _facts(row: Endpoint, stored: Stored, in_flight: Mapping[str, int] | None) -> EndpointFacts:

@@ -140,7 +140,8 @@ def _named(found: Found) -> str:
     pinned = found.revision[:SHORT_COMMIT]
     if found.facts is not None:
         return f"{found.default_file} at {pinned}: {found.facts.quantization}"
-    return f"{len(found.files):,} files at {pinned}, {_gib(sum(file.size for file in found.files))}"
+    count, size = len(found.files), sum(file.size for file in found.files)
+    return f"{count:,} file{'s'[: count != 1]} at {pinned}, {_gib(size)}"
 
 
 def _gib(size: int | None) -> str:

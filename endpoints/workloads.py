@@ -13,6 +13,7 @@ from endpoints.memory import KV_TYPE_FOR
 from endpoints.models import Endpoint, Revision, Secret
 from endpoints.models.catalogue import Region, RuntimeKind
 from endpoints.origin import version_of
+from endpoints.planner.limits import loading_deadline
 from endpoints.runtimes.base import Command, Image, Rejected, Workload
 from endpoints.sources import SourceProblem
 from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec, Truncation
@@ -60,7 +61,7 @@ def command_of(endpoint: Endpoint, revision: Revision, *, fetches: bool) -> Comm
         options=_options(spec.llm),
         fetch=_pinned(endpoint, source, resolved) if fetches and not brings else None,
         credential=_credential(endpoint, revision) if fetches else "",
-        startup_seconds=spec.container.startup_seconds,
+        startup_seconds=_startup(spec, resolved),
         context_length=spec.llm.max_sequence_length,
         parallel=spec.llm.batch_size,
         kv_cache_type=KV_TYPE_FOR[spec.llm.data_type],
@@ -68,6 +69,13 @@ def command_of(endpoint: Endpoint, revision: Revision, *, fetches: bool) -> Comm
         workers=spec.environment.max_workers,
         log_level=spec.environment.log_level,
     )
+
+
+def _startup(spec: Spec, resolved: dict[str, Any]) -> int:
+    """Seconds for a place that watches over starts itself: as asked for, or as the size needs."""
+    if spec.custom:
+        return spec.container.startup_seconds
+    return int(loading_deadline(resolved.get("size", 0)).total_seconds())
 
 
 def _image(endpoint: Endpoint, spec: Spec) -> Image | None:

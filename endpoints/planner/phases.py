@@ -122,7 +122,8 @@ class Advance:
         times = [moment for moment in healthy if moment]
         times += [one.ready_at for one in self.mine if one.ready_at]
         if times:
-            return min(times), "The engine has loaded the model."
+            ours = self.deployment.revision.ours
+            return min(times), "The engine has loaded the model." if ours else "Its image says that it is healthy."
         held_up = [self.world.held_up[one.name] for one in self.mine if one.name in self.world.held_up]
         if held_up:
             self.say(PhaseKind.LOADING, sentence(held_up[0].message), held_up[0].reason)

@@ -159,4 +159,4 @@ def _settles(endpoint: Endpoint, status: Status) -> bool:
         phases = newest.phases.values_list("kind", "state", "message") if newest else ()
         return f"{endpoint} to be {status}; it is {endpoint.status}: {list(phases)} {newest and newest.log_tail}"
 
-    return until(look, seconds=30, what=seen)
+    return until(look, seconds=60, what=seen)

@@ -220,9 +220,15 @@ def _present_end(pod: Pod) -> End | None:
         done = state.get("terminated")
         if done and not (of_fetch and done.get("exitCode") == 0):
             return End(done, of_fetch)
-        if "waiting" in state and last.get("terminated"):
+        if "waiting" in state and last.get("terminated") and not _being_made(one):
             return End(last["terminated"], of_fetch)
     return None
+
+
+def _being_made(status: Status) -> bool:
+    """Whether the next life's container is there already, and counted, though it doesn't run yet."""
+    reason = status["state"]["waiting"].get("reason", "")
+    return bool(status.get("restartCount")) and reason in {"", "ContainerCreating", "PodInitializing"}
 
 
 def _earlier_end(pod: Pod) -> End | None:

@@ -271,3 +271,8 @@ def test_a_pod_is_promised_its_hungriest_step() -> None:
     assert room.promised(body, "gpu").cpu == 5000
     body["spec"]["initContainers"] = [container("1", restartPolicy="Always"), container("2500m")]
     assert room.promised(body, "gpu").cpu == 4000
+
+
+def test_a_container_that_is_just_being_made_again_is_the_next_life_and_no_end_of_it() -> None:
+    told = seen(pod({"state": WAITING, "lastState": end(137, reason="OOMKilled"), "restartCount": 1}))
+    assert {name: one.phase for name, one in told.items()} == {NAME: Phase.EXITED, f"{NAME}.1": Phase.STARTING}

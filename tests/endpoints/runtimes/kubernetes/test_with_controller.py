@@ -7,6 +7,7 @@ import pytest
 
 from endpoints import controller
 from endpoints.models import Endpoint, Instance
+from endpoints.planner import Probe
 from endpoints.regions import replace_runtime
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from endpoints.spec import EnvironmentSpec
@@ -64,8 +65,9 @@ def test_a_crash_while_it_serves_is_counted_and_the_pod_goes_on(
 
 
 def test_a_loop_fails_the_deployment_with_its_words_and_leaves_nothing_running(
-    steering: Steering, runtime: KubernetesRuntime, cluster: Cluster
+    steering: Steering, runtime: KubernetesRuntime, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steering, "probe", lambda *_: Probe(None, message="nothing listens there yet"))
     make.instance_type()
     wish = make.spec()
     crashing = replace(wish, environment=EnvironmentSpec(variables={"BEHAVE": "crash"}))

@@ -109,11 +109,13 @@ def _phases() -> dict[int, str]:
 
 
 class Said(NamedTuple):
-    """What a revision says of calls: defaults for sampling, the context length, and whether any path passes."""
+    """What a revision says of calls: defaults for sampling, the context length, whether any path passes, and
+    whether it is an image of the user's own."""
 
     defaults: dict[str, float | int]
     context_length: int
     open: bool
+    foreign: bool = False
 
 
 SILENT = Said({}, 0, open=False)
@@ -128,7 +130,7 @@ def _said() -> dict[int, Said]:
     for row in wanted.annotate(**named).values("id", *named):
         values = {name: row[name] for name in DEFAULTS if isinstance(row[name], int | float)}
         if row["method"] == Method.CUSTOM:  # nothing is known of what it takes
-            found[row["id"]] = SILENT._replace(open=True)
+            found[row["id"]] = SILENT._replace(open=True, foreign=True)
             continue
         found[row["id"]] = Said(values, row["max_sequence_length"] or 0, row["framework"] in MODEL_SERVERS)
     return found
@@ -157,6 +159,7 @@ def _route(row: dict[str, Any], instances: list[Upstream], phase: str, said: dic
         awaited=_is_awaited(row, instances),
         asleep=row["wanted"] == 0 and _is_awaited(row, instances),
         open=revision.open,
+        foreign=revision.foreign,
     )
 
 

@@ -44,11 +44,12 @@ def prepare(route: Route, path: str, body: bytes) -> Prepared | Refusal:
     if options is not None and not isinstance(options, dict):
         return wrong_value("stream_options", "'stream_options' must be an object.")
     model = request.get("model")
-    if model is not None and model not in route.models:
+    if model is not None and not route.foreign and model not in route.models:
         if not isinstance(model, str):
             return wrong_value("model", "'model' must be a string.")
         return unknown_model(model, route.models)
-    additions: dict[str, Any] = {} if model == route.name else {"model": route.name}
+    known = model == route.name or (model is not None and route.foreign)
+    additions: dict[str, Any] = {} if known else {"model": route.name}
     if path in GENERATIONS:
         if route.defaults:
             additions |= {name: value for name, value in route.defaults.items() if request.get(name) is None}

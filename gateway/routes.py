@@ -75,7 +75,8 @@ class Route:
     `defaults` (temperature, top_k, top_p) are filled into requests that don't set them.
     `awaited`: while no instance is ready calls are held, because one becomes ready without a person's doing;
     `asleep`: it does so when it is called, for it is scaled to zero. Of `bodies_one_in` requests the bodies
-    of one are kept; 0 keeps none. `open`: what runs there has paths of its own, so any path and websockets pass.
+    of one are kept; 0 keeps none. `open`: what runs there has paths of its own, so any path and websockets pass;
+    `foreign`: it is an image of the user's own, which has its own names for models.
     """
 
     endpoint_id: int
@@ -98,6 +99,7 @@ class Route:
     asleep: bool = False
     bodies_one_in: int = 0
     open: bool = False
+    foreign: bool = False
     ready: tuple[Upstream, ...] = field(init=False)
     models: tuple[str, ...] = field(init=False)  # what a call may name the model; the engine is told the first
 

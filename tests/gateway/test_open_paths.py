@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.client import Limits
-from gateway.routes import Admission, Quotas, RouteTable, digest
+from gateway.rewrite import Prepared, prepare
+from gateway.routes import Admission, Quotas, Route, RouteTable, digest
 from gateway.telemetry import Options
 from tests.gateway.caller import asked, caller, chunked, once
 from tests.gateway.container import Asked, Container, plain
@@ -399,3 +400,13 @@ async def test_a_key_revoked_meanwhile_is_refused_though_the_head_was_read_befor
                 gateway.app.gateway.take_table(gateway.store.table)
             await line.send(asked("GET", "/e/tiny/same"))
             assert (await line.answer()).status == status
+
+
+def test_an_image_of_ones_own_has_its_own_names_for_models() -> None:
+    route = Route(5, "tiny", "local", project_id=1, revision_id=7, open=True, foreign=True)
+    theirs = prepare(route, "v1/chat/completions", b'{"model":"theirs","messages":[]}')
+    assert isinstance(theirs, Prepared)
+    assert theirs.body == b'{"model":"theirs","messages":[]}'
+    unnamed = prepare(route, "v1/chat/completions", b'{"messages":[]}')
+    assert isinstance(unnamed, Prepared)
+    assert b'"model":"tiny"' in unnamed.body

@@ -44,7 +44,7 @@ class PhaseKind(models.TextChoices):
 
 DEADLINES = {
     PhaseKind.VALIDATION: timedelta(seconds=120),
-    PhaseKind.BUILD: timedelta(minutes=10),
+    PhaseKind.BUILD: timedelta(minutes=30),
     PhaseKind.ALLOCATION: timedelta(minutes=3),
     PhaseKind.LOADING: timedelta(minutes=10),
     PhaseKind.HEALTH: timedelta(seconds=120),

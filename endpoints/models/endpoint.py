@@ -311,7 +311,7 @@ class Revision(models.Model):
     spec = models.JSONField(editable=False)
     instance_type = models.ForeignKey(InstanceType, models.PROTECT, related_name="+")
     resolved = models.JSONField(default=dict, editable=False)
-    model_path = models.CharField(max_length=500, blank=True, editable=False)  # where the fetch put it
+    model_path = models.TextField(blank=True, editable=False)  # where the fetch put it
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -107,7 +107,10 @@ def _root(first: Path, file: str) -> Path:
 
 
 def _mark(source: Mapping[str, Any]) -> str:
-    return storage.key_of(json.dumps(source, sort_keys=True))
+    """Names what was asked for; by which credential and which way it came doesn't change it."""
+    same = {name: value for name, value in source.items() if name not in {"token_secret", "hub", "private", "url"}}
+    same |= {"url": source.get("url")} if source.get("kind") != "registry" else {}
+    return storage.key_of(json.dumps(same, sort_keys=True))
 
 
 def _whole(into: Path, marked: str) -> bool:

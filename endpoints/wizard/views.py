@@ -77,8 +77,17 @@ def step(request: HttpRequest, project: str, draft: uuid.UUID, step: str) -> Htt
         messages.info(request, f"“{at.label}” opens once the steps before it are done.")
         return _go(found, STEPS[found.reached].slug)
     if request.method == "GET":
-        return _show(request, found, at)
+        return _show(request, found, at, values=_chosen(found, at, request.GET.get("chosen", "")))
     return _deploy(request, found) if at == LAST else _answer(request, found, at)
+
+
+def _chosen(draft: Draft, at: Step, secret: str) -> dict[str, Any] | None:
+    """The step's answers with a secret that was stored just now: what was typed may be on its way still, and would
+    take the choice back."""
+    catalogue, field = Catalogue(draft.project), WITH_SECRETS.get(at.slug)
+    if not field or secret not in catalogue.secrets:
+        return None
+    return drafts.answers_of(draft, catalogue)[at.slug] | {field: secret}
 
 
 def _show(request: HttpRequest, draft: Draft, at: Step, *, status: int = 200, **more: Any) -> HttpResponse:
@@ -191,7 +200,7 @@ def secret(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse
         values |= {"secrets": [*values["secrets"], [form.variable, stored.name]]}
     drafts.keep_typed(found, at, posts.storable(at, values))
     messages.success(request, f"Secret “{stored.name}” is stored and chosen.")
-    return _go(found, at)
+    return _go(found, at, f"?chosen={stored.name}" if WITH_SECRETS[at] else "")
 
 
 @require_POST

@@ -111,6 +111,17 @@ def test_a_token_stored_on_the_way_is_chosen_and_the_draft_is_kept(way: Way, hub
     assert Secret.objects.get().reveal() == "hf_good-token-of-alice"
 
 
+def test_a_stored_token_stays_chosen_though_what_was_typed_before_comes_late(way: Way, hub: Hub) -> None:
+    way.to("source")
+    typed = HUGGING | {"model_id": "alice/gated", "token_secret": ""}
+    answer = way.client.post(way.act("draft_secret"), {"step": "source", "name": "mine", "value": "hf_x"})
+    way.client.post(way.act("panel"), {"step": "source", **typed})
+    page = way.client.get(answer.headers["Location"]).content.decode()
+    assert '<option value="mine" selected>' in page
+    assert 'value="alice/gated"' in page
+    assert way.client.get(way.url("source") + "?chosen=nobodys").status_code == 200
+
+
 @pytest.mark.parametrize(("name", "value"), [("Bad Name", "x"), ("", "x"), ("fine", ""), ("taken", "x")])
 def test_a_secret_that_cant_be_stored_is_refused(way: Way, name: str, value: str) -> None:
     secret(way, "taken", "y")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from endpoints.runtimes.base import Command, Image, Rejected, Unavailable
+from endpoints.runtimes.base import Command, Image, Rejected, Unavailable, Unprepared
 from endpoints.runtimes.docker.runtime import DockerRuntime
 from endpoints.runtimes.docker.tidying import KEPT_SECONDS
 from tests.docker.conftest import IMAGE, workload
@@ -101,7 +101,7 @@ def test_cancelling_ends_a_pull(docker_runtime: DockerRuntime, mine: Command) ->
 
 
 def test_an_image_that_is_gone_is_said_before_anything_starts(docker_runtime: DockerRuntime) -> None:
-    with pytest.raises(Rejected, match="Deploy again"):
+    with pytest.raises(Unprepared, match="no-such:1"):
         docker_runtime.apply(workload(1, image="tir-test/no-such:1"))
     assert docker_runtime.observe() == {}
 

@@ -25,19 +25,24 @@ def runtime_of(region: Region) -> Runtime:
     """The runtime of a region; one object a process, because a runtime keeps nothing that matters."""
     if region.slug in _replaced:
         return _replaced[region.slug]
-    return _build(region.runtime, json.dumps(region.config, sort_keys=True))
+    return _build(region.runtime, _whole(region.config))
 
 
 @cache
 def _build(kind: str, config: str) -> Runtime:
+    return runtime_for(kind, json.loads(config))
+
+
+def _whole(config: Mapping[str, Any]) -> str:
+    """A region's settings with those of the installation, as text."""
     ours = {"data_dir": str(settings.DATA_DIR), "cpu_overcommit": settings.CPU_OVERCOMMIT}
-    return runtime_for(kind, ours | json.loads(config))
+    return json.dumps(ours | dict(config), sort_keys=True)
 
 
 def config_problem(kind: str, config: Mapping[str, Any]) -> str:
     """Why no region can have these settings; empty if it can. Nothing is reached."""
     try:
-        _build(kind, json.dumps(config, sort_keys=True))
+        _build(kind, _whole(config))
     except ValueError as problem:
         said = str(problem)
         return f"{said[:1].upper()}{said[1:]}."

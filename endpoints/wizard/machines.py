@@ -5,6 +5,7 @@ from __future__ import annotations
 from endpoints import offers
 from endpoints.memory import Estimate, Verdict, precision_problem
 from endpoints.models import InstanceType, Region
+from endpoints.models.catalogue import RuntimeKind
 from endpoints.spec import LIMITS
 from endpoints.templatetags.formats import bytes_binary
 from endpoints.wizard.situation import Situation
@@ -35,6 +36,8 @@ def recommended(situation: Situation, *, length: int, concurrency: int, data_typ
 def _region(machine: InstanceType, region: Region) -> str:
     """What the region can't give at all; an unknown capacity refuses nothing."""
     capacity = region.capacity
+    if machine.has_gpu and region.runtime == RuntimeKind.PROCESS and not capacity:
+        return f"There is no GPU in the region “{region.name}”: its processes use none."
     if machine.has_gpu and capacity.get("gpus", machine.gpu_count) < machine.gpu_count:
         why = str(capacity.get("reason") or "none was found").partition(";")[0]
         return f"There is no GPU in the region “{region.name}”: {why}."

@@ -184,16 +184,20 @@ def undo(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
 @sensitive_variables("form")
 @require_POST
 def secret(request: HttpRequest, project: str, draft: uuid.UUID) -> HttpResponse:
-    """Store a secret without leaving the draft; it is chosen at once where it was wanted."""
+    """Store a secret without leaving the draft; it is chosen at once where it was wanted. What else stands in the
+    step's form comes with it where the page could send it."""
     found = _draft(request, project, draft)
     step = request.POST.get("step", "")
     at = step if step in WITH_SECRETS else "source"
+    values = drafts.answers_of(found, Catalogue(found.project))[at]
+    if request.POST.get("beside"):
+        values = posts.answers(at, values, request.POST)
     form = SecretForm(request.POST, project=found.project)
     if not form.is_valid():
+        drafts.keep_typed(found, at, posts.storable(at, values))
         messages.error(request, " ".join(str(text) for texts in form.errors.values() for text in texts))
         return _go(found, at, "#new-secret")
     stored: Secret = form.store(by=request.user)
-    values = drafts.answers_of(found, Catalogue(found.project))[at]
     if field := WITH_SECRETS[at]:
         values |= {field: stored.name}
     else:

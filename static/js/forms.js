@@ -17,3 +17,11 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
 });
+// A dialog's form that stands beside another takes what was typed there along: it may not be kept yet.
+document.addEventListener("formdata", ({ target, formData }) => {
+  const other = document.getElementById(target.querySelector("[data-beside]")?.dataset.beside);
+  if (!other) return;
+  const own = new Set(formData.keys());
+  for (const [name, value] of new FormData(other)) if (!own.has(name)) formData.append(name, value);
+  formData.set("beside", "1");
+});

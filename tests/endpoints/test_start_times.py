@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from endpoints import facts
 from endpoints.models import Endpoint, Region, Revision
+from endpoints.models.deployment import PhaseKind
 from endpoints.planner import RevisionFacts
 from endpoints.planner.limits import SLOWEST_LINK, loading_deadline
 from endpoints.regions import replace_runtime
@@ -20,7 +21,7 @@ from tests import make
 from tests.runtimes import InstantRuntime
 
 pytestmark = pytest.mark.django_db
-PULL = timedelta(minutes=10)
+PULL = PhaseKind.BUILD.deadline
 
 
 @pytest.fixture(autouse=True)

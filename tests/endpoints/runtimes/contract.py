@@ -79,7 +79,8 @@ def ended(runtime: Runtime, *names: str) -> None:
         now = runtime.observe()
         return all(name not in now or now[name].phase == Phase.EXITED for name in names)
 
-    until(look, what=lambda: f"an end of {names}; there are {runtime.observe()}")
+    # A stop that comes before the process listens for signals is carried out when its grace is over.
+    until(look, seconds=90, what=lambda: f"an end of {names}; there are {runtime.observe()}")
 
 
 def said(runtime: Runtime, name: str, text: str) -> list[LogLine]:

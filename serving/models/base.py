@@ -24,8 +24,15 @@ class Reply:
     completion_tokens: int | None = None
 
 
+def _lacking(what: str) -> BadInput:
+    return BadInput(f"This model can't {what}. GET /v1/models says what it can.")
+
+
 class Served:
-    """One loaded model. Its methods are called from worker threads, several at once if `thread_safe`."""
+    """One loaded model. Its methods are called from worker threads, several at once if `thread_safe`.
+
+    What a kind of model can't do it leaves as it stands here: refused in words.
+    """
 
     thread_safe = True
     by_stream = True  # whether a whole chat is made by `stream`, which can be stopped in the middle, not by `chat`
@@ -33,23 +40,23 @@ class Served:
 
     def predict(self, inputs: list[Any]) -> list[Any]:
         """One JSON-ready output for each input, in order. BadInput fails the item, or the batch to be split."""
-        raise NotImplementedError
+        raise _lacking("answer inputs (predict)")
 
     def chat(self, messages: Sequence[Message], params: Params) -> Reply:
         """The assistant's next message."""
-        raise NotImplementedError
+        raise _lacking("chat")
 
     def stream(self, messages: Sequence[Message], params: Params) -> Iterator[str | Reply]:
         """The same in pieces; a Reply at the end may carry counts. `close()` on it stops the work."""
-        raise NotImplementedError
+        raise _lacking("chat in pieces")
 
     def complete(self, prompt: str, params: Params) -> Iterator[str | Reply]:
         """The text after this one, in pieces."""
-        raise NotImplementedError
+        raise _lacking("complete texts")
 
     def embed(self, texts: list[str]) -> list[list[float]]:
         """One vector for each text, in order."""
-        raise NotImplementedError
+        raise _lacking("embed texts")
 
     def count_tokens(self, text: str) -> int | None:
         """How many tokens this is, None where there is no tokenizer."""

@@ -114,8 +114,8 @@ def test_a_class_that_inherits_or_comes_from_elsewhere_is_given_the_benefit_of_t
     ("line", "words"),
     [
         ("-e .", "Line 2: -e can't be used"),
-        ("--index-url=https://me:hunter2@index.example/simple", "Line 2: --index-url can't"),
-        ("--extra-index-url https://index.example", "--extra-index-url"),
+        ("--index-url=https://me:hunter2@packages.invalid/list", "Line 2: --index-url can't"),
+        ("--extra-index-url https://packages.invalid", "--extra-index-url"),
         ("-r more.txt", "-r can't"),
         ("https://example.com/a.whl", "an address without a name"),
         ("./wheels/a.whl", "A path"),

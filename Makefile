@@ -13,6 +13,9 @@ BIN := .venv/bin
 PACKAGES := tir_console accounts endpoints gateway monitoring billing serving tests
 BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*.py)))
 
+# Else each of hundreds of processes compiles all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: up stop-all test test-docker test-kubernetes test-torch check bench compiled
 .DEFAULT_GOAL := up
 

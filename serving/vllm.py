@@ -65,13 +65,12 @@ def flags(config: EngineConfig, port: int) -> list[str]:
         "--dtype": dtype,
         "--kv-cache-dtype": "fp8" if config.kv_cache_type == "q8_0" else "auto",
         "--load-format": "auto" if options.allow_pickle else "safetensors",
-        "--tokenizer-mode": "slow" if options.tokenizer_type == "sentencepiece" else "auto",
         "--tensor-parallel-size": max(1, config.gpus),
         "--generation-config": "vllm",  # what a request leaves open, the gateway fills in
         "--uvicorn-log-level": config.log_level.lower(),
     }
     if options.load_format == "int8" or options.quantization == "dynamic":
-        named["--quantization"] = "fp8"  # vLLM's own 8-bit quantization at load; it has none to int8
+        named["--quantization"] = "fp8"  # its own 8-bit quantization at load: to int8 it can only quantize experts
     words = [str(word) for pair in named.items() for word in pair]
     return ["serve", config.model, *words, "--disable-uvicorn-access-log"]
 

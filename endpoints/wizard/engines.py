@@ -57,7 +57,7 @@ _OFF: Final[Mapping[str, Mapping[str, Reasons]]] = {
     Framework.VLLM: {
         "load_format": {LoadFormat.INT8: VLLM_INT8},
         "data_type": {DataType.INT8: VLLM_INT8},
-        "tokenizer_type": {TokenizerType.BPE: VLLM_TOKENIZER, TokenizerType.WORDPIECE: VLLM_TOKENIZER},
+        "tokenizer_type": _all_but(TokenizerType.values, TokenizerType.AUTO, VLLM_TOKENIZER),
         "padding": _all_but(Padding.values, Padding.NONE, VLLM_PADDING),
         "truncation": {Truncation.SHIFT: NO_SHIFT},
     },

@@ -5,13 +5,24 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from serving import child, llamacpp, vllm
-from serving.config import EngineConfig, Options, Refusal
+from serving.config import (
+    DATA_TYPES,
+    KV_CACHE_TYPES,
+    LOAD_FORMATS,
+    LOG_LEVELS,
+    QUANTIZATIONS,
+    TOKENIZER_TYPES,
+    EngineConfig,
+    Options,
+    Refusal,
+)
 from tests.wait import until
 
 
@@ -46,7 +57,6 @@ def vllm_flags(options: dict[str, Any] | None = None, **settings: Any) -> dict[s
         ({}, {"quantization": "dynamic"}, "--quantization", "fp8"),
         ({}, {}, "--load-format", "safetensors"),
         ({}, {"allow_pickle": True}, "--load-format", "auto"),
-        ({}, {"tokenizer_type": "sentencepiece"}, "--tokenizer-mode", "slow"),
         ({"gpus": 2}, {}, "--tensor-parallel-size", "2"),
         ({"log_level": "WARNING"}, {}, "--uvicorn-log-level", "warning"),
     ],
@@ -55,6 +65,44 @@ def test_vllm_is_told_each_setting(
     settings: dict[str, Any], options: dict[str, Any], flag: str, value: str
 ) -> None:
     assert vllm_flags(options, **settings)[flag] == value
+
+
+# What vLLM 0.33, the version of our image, takes: its flags, and the values of those that have a list.
+VLLM_TAKES: dict[str, set[str] | None] = {
+    "--served-model-name": None,
+    "--host": None,
+    "--port": None,
+    "--max-model-len": None,
+    "--max-num-seqs": None,
+    "--tensor-parallel-size": None,
+    "--generation-config": None,
+    "--disable-uvicorn-access-log": {""},
+    "--dtype": {"auto", "half", "float16", "bfloat16", "float", "float32"},
+    "--kv-cache-dtype": {"auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"},
+    "--load-format": {"auto", "hf", "safetensors", "pt", "npcache"},
+    "--quantization": {"fp8", "compressed-tensors", "torchao", "gptq", "awq", "online"},
+    "--uvicorn-log-level": {"critical", "error", "warning", "info", "debug", "trace"},
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"load_format": each} for each in LOAD_FORMATS),
+        *({"data_type": each} for each in DATA_TYPES),
+        *({"quantization": each} for each in QUANTIZATIONS),
+        *({"tokenizer_type": each} for each in TOKENIZER_TYPES),
+        {"allow_pickle": True},
+    ],
+    ids=str,
+)
+def test_whatever_is_set_vllm_knows_what_it_is_told(options: dict[str, Any]) -> None:
+    for kv_cache_type, level in product(KV_CACHE_TYPES, LOG_LEVELS):
+        given = vllm_flags(options, kv_cache_type=kv_cache_type, log_level=level)
+        assert not set(given) - set(VLLM_TAKES)
+        for flag, value in given.items():
+            takes = VLLM_TAKES[flag]
+            assert takes is None or value in takes, (flag, value)
 
 
 def test_vllm_keeps_a_models_own_weights_where_nothing_is_asked() -> None:

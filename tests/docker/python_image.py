@@ -1,4 +1,4 @@
-"""The pre-built containers without a registry: the last stage of their own Dockerfiles, on a base made of this
+"""The pre-built containers without a registry: the last stage of their own Dockerfile, on a base made of this
 machine's Python and of the packages that the tests themselves run with."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def prebuilt(engine: Engine, framework: str) -> str:
         with (engine.folder / "base.tar").open("w+b") as file:
             _base(file.name)
             engine.client.import_image(file.name, *BASE.split(":"))
-    dockerfile = (CODE / "deploy" / "images" / framework / "Dockerfile").read_text()
+    dockerfile = (CODE / "deploy" / "images" / "serving" / "Dockerfile").read_text()
     last = re.sub(r"(?m)^COPY --from=.*\n", "", dockerfile[dockerfile.rindex("FROM ${BASE}") :])
     name = f"tir-serving-{framework}:latest"
     context = io.BytesIO()
@@ -57,7 +57,12 @@ def prebuilt(engine: Engine, framework: str) -> str:
     context.seek(0)
     said = list(
         engine.client.build(
-            fileobj=context, custom_context=True, tag=name, buildargs={"BASE": BASE}, rm=True, decode=True
+            fileobj=context,
+            custom_context=True,
+            tag=name,
+            buildargs={"BASE": BASE, "ENGINE": framework},
+            rm=True,
+            decode=True,
         )
     )
     assert engine.client.images(name), said

@@ -1,7 +1,7 @@
 """The Dockerfiles agree with what they carry; tests/docker builds and runs some of them."""
 
-import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,25 +11,15 @@ import pytest
 from serving import config, healthy
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVING = sorted(
-    path for path in (ROOT / "deploy" / "images").glob("*/Dockerfile") if path.parent.name != "console"
-)
+IMAGES = ROOT / "deploy" / "images"
+PACKAGED = tuple(engine for engine in config.ENGINES if engine != "vllm")
+SERVING = [(IMAGES / "serving" / "Dockerfile", engine) for engine in PACKAGED]
+SERVING += [(IMAGES / "vllm" / "Dockerfile", "vllm"), (IMAGES / "llama.cpp-cuda" / "Dockerfile", "llama.cpp")]
 
 
-def test_every_engine_has_an_image() -> None:
-    engines = {json.loads(variable(path, "TIR_CONFIG"))["engine"] for path in SERVING}
-    assert engines == set(config.ENGINES)
-
-
-def variable(path: Path, name: str) -> str:
-    found = re.search(rf"{name}='(.*)'", path.read_text())
-    assert found is not None
-    return found[1]
-
-
-@pytest.mark.parametrize("path", SERVING, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(("path", "engine"), SERVING, ids=lambda given: str(given).removeprefix(str(IMAGES)))
 def test_an_image_runs_as_nobody_says_its_health_and_has_a_config_that_is_right(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = path.read_text()
     assert re.search(r"^USER 65532:65532$", text, re.MULTILINE)
@@ -37,11 +27,17 @@ def test_an_image_runs_as_nobody_says_its_health_and_has_a_config_that_is_right(
     assert "org.opencontainers.image.title" in text
     for base in re.findall(r"^ARG (?:BASE|BUILD|RUNTIME)=(\S+)", text, re.MULTILINE):
         assert re.fullmatch(r"[\w./-]+:[\w.-]*\d[\w.-]*", base), f"{base} is not pinned"
-    for named in re.findall(r"/requirements/(\S+)", text):
-        assert (ROOT / "serving" / "requirements" / named).is_file()
+    found = re.search(r"TIR_CONFIG=(.*)", text)
+    assert found is not None
+    (given,) = shlex.split(found[1])
     monkeypatch.setenv("MODEL_PATH", "/opt/model")
-    given = config.parsed(variable(path, "TIR_CONFIG"))
-    assert (given.model, given.host, given.port) == ("/opt/model", "0.0.0.0", 8000)
+    read = config.parsed(given.replace("${ENGINE}", engine))
+    assert (read.engine, read.model, read.host, read.port) == (engine, "/opt/model", "0.0.0.0", 8000)
+
+
+@pytest.mark.parametrize("engine", PACKAGED)
+def test_every_engine_has_its_list_of_packages(engine: str) -> None:
+    assert (ROOT / "serving" / "requirements" / f"{engine}.txt").is_file()
 
 
 def test_nothing_that_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:

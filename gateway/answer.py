@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 
 from gateway import errors
+from gateway.call import Call
 from gateway.errors import Headers
 from gateway.sse import EventFilter
 from gateway.upstream import Head
@@ -116,6 +117,24 @@ class Stream:
         self.events = EventFilter(keep_usage=exchange.prepared.wants_usage)
         self.most = exchange.admitted.route.admission.max_response_bytes
         exchange.tokens = self.tokens
+        client = exchange.client
+        self.call = client if isinstance(client, Call) else None
+        if exchange.connection is not None and self.most is None:
+            exchange.connection.chunks = self
+
+    def take_chunk(self, chunk: bytes, data: bytes) -> bool:
+        """Pass on one whole chunk of the instance's as it is, where `data` in it is one plain event; False if it
+        has to come the long way. Not for the first, which begins the answer."""
+        exchange, call = self.exchange, self.call
+        if call is None or exchange.ttft_us is None or not exchange.goes_on or not call.in_chunks:
+            return False
+        if not self.events.passes(data):
+            return False
+        exchange.silent_since = exchange.heard = exchange.gateway.clock()
+        exchange.bytes_out += len(data)
+        if call.send_chunk(chunk) and exchange.connection is not None:
+            exchange.connection.pause()
+        return True
 
     def take(self, data: bytes, last: bool) -> None:
         exchange, events = self.exchange, self.events

@@ -62,9 +62,9 @@ class Recorded:
             self._bodies.came(body)
         return body
 
-    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
+    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = (), lines: bytes = b"") -> None:
         self._bodies.went(body)
-        self._client.answer(status, kind, body, headers)
+        self._client.answer(status, kind, body, headers, lines)
 
     def start(self, status: int, headers: Headers) -> None:
         self._client.start(status, headers)

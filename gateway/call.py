@@ -10,6 +10,7 @@ from gateway.admit import Request
 from gateway.behind import Behind
 from gateway.client import Limits, Owner
 from gateway.errors import Headers, Refusal
+from gateway.framing import chunk_head
 
 if TYPE_CHECKING:
     from gateway.line import Line
@@ -20,7 +21,6 @@ REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client
 FIRST_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode()) for status, phrase in REASONS.items()}
 PROCESS = uuid4().hex[:20].encode()  # begins the ids of requests that came without one
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-CHUNK_HEADS = [b"%x\r\n" % size for size in range(2048)]
 LAST_CHUNK = b"0\r\n\r\n"
 NO_BODY_STATUS = (204, 304)
 _numbers = count()
@@ -125,25 +125,24 @@ class Call:
         self._awaited, self.deadline = True, self.line.loop.time() + limits.body_seconds
         return None
 
-    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
+    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = (), lines: bytes = b"") -> None:
         if not (self.keep and self.complete and self.request.plain):
-            self.start(status, ((b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers))
+            self.start(status, ((b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers), lines)
             self.end(body)
             return
         self.started = self.ended = True
         server = self.line.server
         if server.draining:
             self.keep = False
-        more = b""
         if headers or self.extra:
-            more = b"".join([b"%b: %b\r\n" % (name, value) for name, value in (*headers, *self.extra)])
+            lines += b"".join([b"%b: %b\r\n" % (name, value) for name, value in (*headers, *self.extra)])
         self.line.write(
             b"%bcontent-type: %b\r\ncontent-length: %b\r\n%b%b%bx-request-id: %b\r\n\r\n%b"
             % (
                 FIRST_LINES.get(status) or _first_line(status),
                 kind,
                 str(len(body)).encode(),
-                more,
+                lines,
                 b"" if self.keep else b"connection: close\r\n",
                 server.date,
                 self.request_id,
@@ -151,11 +150,11 @@ class Call:
             )
         )
 
-    def start(self, status: int, headers: Headers) -> None:
+    def start(self, status: int, headers: Headers, lines: bytes = b"") -> None:
         """Put the head together; it leaves with the first bytes of the body."""
         self.started = True
         old, mute = self.request.version == "1.0", self.request.method == "HEAD" or status in NO_BODY_STATUS
-        parts = [FIRST_LINES.get(status) or _first_line(status)]
+        parts = [FIRST_LINES.get(status) or _first_line(status), lines]
         framed = mute
         for name, value in (*headers, *self.extra):
             parts.append(b"%b: %b\r\n" % (name, value))
@@ -191,6 +190,18 @@ class Call:
             line.transport.write(frame)
         return line.full
 
+    @property
+    def in_chunks(self) -> bool:
+        """Whether the body's next part leaves as a chunk, and as nothing else."""
+        return self._chunked and not (self._mute or self._head)
+
+    def send_chunk(self, chunk: bytes) -> bool:
+        """A part of the body `in_chunks`, in its frame."""
+        line = self.line
+        if not line.closed and line.transport is not None:
+            line.transport.write(chunk)
+        return line.full
+
     def end(self, data: bytes = b"") -> None:
         self.ended = True
         if self._mute:
@@ -208,10 +219,6 @@ class Call:
     def over(self) -> None:
         self.owner, self.finished = None, True
         self.line.over(self)
-
-
-def chunk_head(size: int) -> bytes:
-    return CHUNK_HEADS[size] if size < len(CHUNK_HEADS) else b"%x\r\n" % size
 
 
 def _first_line(status: int) -> bytes:

@@ -71,8 +71,8 @@ class Client(Protocol):
     def body(self, limits: Limits) -> bytes | Refusal | None:
         """The whole request body, or why it isn't taken (413, 408, 400); None until `Owner.body_came`."""
 
-    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
-        """A whole answer; no value may hold a line break."""
+    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = (), lines: bytes = b"") -> None:
+        """A whole answer; no value may hold a line break. `lines`: more of its head, each with its end."""
 
     def start(self, status: int, headers: Headers) -> None:
         """Status and headers of one that comes in parts."""

@@ -10,8 +10,8 @@ import sysconfig
 from pathlib import Path
 
 HOT = (
-    *("heads", "line", "call", "errors", "client", "admit", "auth", "core", "routes", "rewrite"),
-    *("exchange", "passing", "passage", "answer", "pool", "upstream", "sse", "usage", "quota", "share"),
+    *("heads", "framing", "line", "call", "errors", "client", "admit", "auth", "core", "routes", "rewrite"),
+    *("exchange", "passing", "passage", "answer", "pool", "upstream", "sse", "usage", "quota", "share", "cells"),
     *("meter", "spool", "totals", "ended", "passport", "metrics", "access_log", "telemetry", "bodies"),
     *("queue", "balance", "behind", "websocket", "tunnel", "app"),
 )

@@ -19,9 +19,14 @@ class Away(Exception):
 
 
 class Taken(Protocol):
-    """What a request took of its quotas. `headers` tell the caller what is left."""
+    """What a request took of its quotas."""
 
-    headers: Headers
+    @property
+    def headers(self) -> Headers:
+        """What the caller is told of them."""
+
+    def lines(self) -> bytes:
+        """The same as lines of a head, each with its end."""
 
     def settle(self, tokens: int) -> None:
         """Give the slot back and count what it really came to. Never raises; the first call counts."""

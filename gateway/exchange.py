@@ -241,6 +241,11 @@ class Exchange:
             said += ((b"x-cold-start", b"1"),)
         return said + self.taken.headers if self.taken is not None else said
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether more of the answer may be passed on."""
+        return not self.over and self._last is None
+
     def first_token(self) -> None:
         if self.ttft_us is None:
             self.ttft_us = self.elapsed_us()
@@ -306,9 +311,12 @@ class Exchange:
         """An answer that was not begun yet, in one."""
         self.bytes_out += len(body)
         self.settle(status)
-        if self.queued_at or self.taken is not None:
+        lines = b""
+        if self.queued_at:
             headers += self.told()
-        self.client.answer(status, kind, body, headers)
+        elif self.taken is not None:
+            lines = self.taken.lines()
+        self.client.answer(status, kind, body, headers, lines)
         self.release()
 
     def fail(self, refusal: Refusal) -> None:
@@ -423,6 +431,7 @@ class Exchange:
         gateway, route = self.gateway, self.admitted.route
         connection, instance, self.connection = self.connection, self.instance, None
         if connection is not None:
+            connection.chunks = None
             if connection.complete and not self.gone:
                 gateway.pool.give_back(connection)
             elif self.gone or self._settled != 200:

@@ -29,7 +29,7 @@ from gateway.buckets import REQUESTS, TOKENS, Answer, Ask, Bucket, Buckets, Item
 from gateway.contract import Away, Counts
 from gateway.errors import Headers, Refusal
 from gateway.routes import Key, Quotas, Route
-from gateway.share import SHUT_SECONDS, Share, headers_of, refusal, too_large
+from gateway.share import SHUT_SECONDS, Share, headers_of, lines_of, refusal, too_large
 
 log = logging.getLogger("gateway")
 
@@ -46,12 +46,16 @@ MOST_ITEMS, MOST_SHARES = 128, 64  # of one ask
 class Taken:
     """What a request took of its limits."""
 
-    __slots__ = ("_limiter", "_open", "_shares", "_tokens", "cells", "headers")
-
     def __init__(self, limiter: Limiter, shares: tuple[Share, ...], cells: tuple[int, ...], tokens: int) -> None:
-        self.headers: Headers = headers_of(shares)
         self._limiter, self._shares, self.cells, self._tokens = limiter, shares, cells, tokens
         self._open = True
+
+    @property
+    def headers(self) -> Headers:
+        return headers_of(self._shares)
+
+    def lines(self) -> bytes:
+        return lines_of(self._shares)
 
     def settle(self, tokens: int) -> None:
         """Give the slots back and count the tokens that it came to. Never raises; the first call counts."""
@@ -110,7 +114,7 @@ class Limiter:
         at = self.clock()
         shares, tokens = self._shares(key, route, at), bounded(tokens, route)
         for share in shares:
-            if 0 <= share.limits[TOKENS] < tokens:
+            if 0 <= share.limits[1] < tokens:
                 return too_large(share, tokens)
             if at < share.shut_until:
                 return share.shut
@@ -151,14 +155,14 @@ class Limiter:
     def settled(self, shares: tuple[Share, ...], cells: tuple[int, ...], over: int) -> None:
         """A request ended that used so many tokens more than it had reserved."""
         at = self.clock()
-        for share, cell in zip(shares, cells, strict=True):
+        for number, share in enumerate(shares):
             told = share.release(at)
             if told and share.tight():
                 self._tell(share)
             elif told:
                 self._tell_later(share)
-            if over and share.limits[TOKENS] >= 0:
-                self._correct(share, cell if over < 0 else self._now_ms() // 1000, 0, over)
+            if over and share.limits[1] >= 0:
+                self._correct(share, cells[number] if over < 0 else self._now_ms() // 1000, 0, over)
 
     def _shares(self, key: Key, route: Route, at: float) -> tuple[Share, ...]:
         found = []
@@ -186,8 +190,8 @@ class Limiter:
         return share
 
     def _taken(self, shares: tuple[Share, ...], cells: tuple[int, ...], tokens: int) -> Taken:
-        for share, cell in zip(shares, cells, strict=True):
-            share.note(cell, 1, tokens)
+        for number, share in enumerate(shares):
+            share.note(cells[number], 1, tokens)
         return Taken(self, shares, cells, tokens)
 
     def _alone(self, shares: tuple[Share, ...], tokens: int) -> Taken | Refusal:
@@ -243,8 +247,7 @@ class Limiter:
     def local(self) -> Buckets:
         """What this gateway let pass itself, all of it."""
         for share in self.shares.values():
-            noted, share.noted = share.noted, {}
-            for cell, (requests, tokens) in noted.items():
+            for cell, requests, tokens in share.noted.take():
                 self._local.note(share.name, cell, requests, tokens)
         return self._local
 
@@ -318,7 +321,7 @@ class Limiter:
             return False
         for share in self.shares.values():
             share.void()
-            share.owed = {}
+            share.owed.take()
             count = self.local.counts.get(share.name)
             for what, cells in enumerate(count.cells if count else ()):
                 for cell, number in cells.items():

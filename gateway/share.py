@@ -15,6 +15,7 @@ from gateway.buckets import (
     Three,
     limits_of,
 )
+from gateway.cells import Cells
 from gateway.errors import Headers, Refusal
 from gateway.routes import Quotas
 
@@ -27,20 +28,17 @@ HEADERS = tuple(
     (b"x-ratelimit-limit-" + name, b"x-ratelimit-remaining-" + name, b"x-ratelimit-reset-" + name)
     for name in (b"requests", b"tokens")
 )
+MINUTE = b"1m0s"
+BEHIND = tuple(b"\r\n%b: %b\r\n" % (reset, MINUTE) for *_, reset in HEADERS)  # what is left
 
 
 class Share:
     """`requests`, `tokens` and `idle` (slots) are had in advance and may be spent until `until`; what was had so
     is counted in the second `cell`. `in_use` are slots of requests that run. `left` is what everybody together
-    may still take, as far as this gateway knows. `owed`: second → [requests, tokens] to be told; `noted`: what was
-    let in, whoever counts. `renews`: more is asked for before the hold ends. `told`: headers of the limits.
+    may still take, as far as this gateway knows. `owed` is to be told; `noted` was let in, whoever counts. `spent`
+    since the rate was judged last. `renews`: more is asked for before the hold ends. `told`: headers of limits,
+    `before`: the lines of a head up to what is left.
     """
-
-    __slots__ = (
-        *("name", "whose", "quotas", "limits", "told", "seen", "renewed"),
-        *("requests", "tokens", "idle", "cell", "until", "in_use"),
-        *("left", "owed", "noted", "renews", "spent", "rate", "since", "shut", "shut_until"),
-    )
 
     def __init__(self, name: str, whose: str, quotas: Quotas, at: float) -> None:
         self.name, self.whose = name, whose
@@ -48,11 +46,10 @@ class Share:
         self.in_use = 0
         self.requests = self.tokens = self.idle = self.cell = 0
         self.until = self.shut_until = self.renewed = 0.0
-        self.left = list(self.limits)
-        self.owed: dict[int, list[int]] = {}
-        self.noted: dict[int, list[int]] = {}
+        self.owed, self.noted = Cells(), Cells()
         self.renews = False
-        self.spent, self.rate = [0, 0], [0.0, 0.0]
+        self.requests_spent = self.tokens_spent = 0
+        self.requests_rate = self.tokens_rate = 0.0
         self.since = self.seen = at
         self.shut: Refusal | None = None
 
@@ -60,12 +57,18 @@ class Share:
         """Other limits from now on; what was had in advance of the old ones goes back."""
         self.give_back()
         self._limit(quotas)
-        self.left = list(self.limits)
         self.shut_until = 0.0
 
     def _limit(self, quotas: Quotas) -> None:
         self.quotas, self.limits = quotas, limits_of(quotas)
+        self.requests_left, self.tokens_left, self.slots_left = self.limits
         self.told = [(name, b"%d" % limit) for (name, *_), limit in zip(HEADERS, self.limits, strict=False)]
+        self.before = [
+            b"%b: %b\r\n%b: " % (*told, name) for told, (_, name, _) in zip(self.told, HEADERS, strict=True)
+        ]
+
+    def left(self, what: int) -> int:
+        return self.tokens_left if what == TOKENS else self.requests_left
 
     def has(self, tokens: int, at: float) -> bool:
         """Whether a request can be let in without asking."""
@@ -86,15 +89,15 @@ class Share:
             self.tokens -= tokens
         if slots >= 0:
             self.idle -= 1
-        self.left[REQUESTS] -= 1
-        self.left[TOKENS] -= tokens
+        self.requests_left -= 1
+        self.tokens_left -= tokens
         self.let_in(tokens)
 
     def let_in(self, tokens: int) -> None:
         """Note that a request runs, limited or not: a limit that comes meanwhile counts it."""
         self.in_use += 1
-        self.spent[REQUESTS] += 1
-        self.spent[TOKENS] += tokens
+        self.requests_spent += 1
+        self.tokens_spent += tokens
 
     def release(self, at: float) -> bool:
         """A request ended; True when others should know that its slot is free."""
@@ -108,7 +111,7 @@ class Share:
 
     def tight(self) -> bool:
         """Whether others may be short of slots."""
-        return self.left[SLOTS] * 2 < self.limits[SLOTS]
+        return self.slots_left * 2 < self.limits[SLOTS]
 
     def owe(self, cell: int, requests: int, tokens: int) -> None:
         self._count(self.owed, cell, requests, tokens)
@@ -117,18 +120,9 @@ class Share:
         """Count by ourselves, for when nobody else does."""
         self._count(self.noted, cell, requests, tokens)
 
-    def _count(self, cells: dict[int, list[int]], cell: int, requests: int, tokens: int) -> None:
-        if self.limits[REQUESTS] < 0:
-            requests = 0
-        if self.limits[TOKENS] < 0:
-            tokens = 0
-        if requests or tokens:
-            known = cells.get(cell)
-            if known is None:
-                cells[cell] = [requests, tokens]
-            else:
-                known[REQUESTS] += requests
-                known[TOKENS] += tokens
+    def _count(self, cells: Cells, cell: int, requests: int, tokens: int) -> None:
+        limits = self.limits
+        cells.add(cell, requests if limits[0] >= 0 else 0, tokens if limits[1] >= 0 else 0)
 
     def give_back(self) -> None:
         """What is had in advance is to be told as not used."""
@@ -150,11 +144,9 @@ class Share:
         if wants or at >= self.until:
             self.give_back()
         self.renewed = at
-        owed = [(cell, requests, tokens) for cell, (requests, tokens) in self.owed.items() if requests or tokens]
-        self.owed = {}
         holding = max(0, int((self.until - at) * 1000))
         want = self._wish(at, hold) if wants or self.renews else (0, 0, 0)
-        return Bucket(self.name, self.limits, self.held(), holding, want, owed)
+        return Bucket(self.name, self.limits, self.held(), holding, want, self.owed.take())
 
     def held(self) -> int:
         """Slots that are this gateway's."""
@@ -164,12 +156,12 @@ class Share:
         """Twice what goes in the time of a hold; nothing for a caller who comes less often."""
         elapsed = at - self.since
         if elapsed >= RATE_SECONDS:
-            self.rate = [number / elapsed for number in self.spent]
-            self.spent, self.since = [0, 0], at
-        if self.rate[REQUESTS] * hold < 1:
+            self.requests_rate, self.tokens_rate = self.requests_spent / elapsed, self.tokens_spent / elapsed
+            self.requests_spent, self.tokens_spent, self.since = 0, 0, at
+        if self.requests_rate * hold < 1:
             return 0, 0, 0
-        requests = min(MOST, int(self.rate[REQUESTS] * hold * 2))
-        return requests, int(self.rate[TOKENS] * hold * 2), requests
+        requests = min(MOST, int(self.requests_rate * hold * 2))
+        return requests, int(self.tokens_rate * hold * 2), requests
 
     def lost(self, told: Bucket) -> None:
         """Whether an ask was heard is unknown: tell again what counts, and let go of what would be given back."""
@@ -178,14 +170,15 @@ class Share:
 
     def know(self, state: State, until: float) -> None:
         """Take on what an ask brought; what it gave in advance may be spent until then."""
-        for what, limit in enumerate(self.limits):
-            self.left[what] = limit - state.used[what]
+        requests, tokens, slots = self.limits
+        self.requests_left, self.tokens_left = requests - state.used[REQUESTS], tokens - state.used[TOKENS]
+        self.slots_left = slots - state.used[SLOTS]
         if any(state.extra):
             self.give_back()  # what is left, where new ones came before its end
             self.requests, self.tokens, self.idle = state.extra
             self.cell, self.until = state.cell, until
-        self.left[REQUESTS] += self.requests
-        self.left[TOKENS] += self.tokens
+        self.requests_left += self.requests
+        self.tokens_left += self.tokens
 
     def idles(self, at: float) -> bool:
         """Whether nothing would be lost with it."""
@@ -193,19 +186,32 @@ class Share:
 
 
 # ── what callers are told ────────────────────────────────────────────────────────────────────────
-def headers_of(shares: tuple[Share, ...], reset: tuple[bytes, bytes] = (b"1m0s", b"1m0s")) -> Headers:
+def headers_of(shares: tuple[Share, ...], reset: tuple[bytes, bytes] = (MINUTE, MINUTE)) -> Headers:
     """The tightest limit of requests and that of tokens. Reset is when nothing of the last minute counts any
     more, which for a request that was let in just now is a minute away."""
     found = []
     for what, (_, remaining, resets) in enumerate(HEADERS):
         tight = None
         for share in shares:
-            if share.limits[what] != LIMITLESS and (tight is None or share.left[what] < tight.left[what]):
+            if share.limits[what] != LIMITLESS and (tight is None or share.left(what) < tight.left(what)):
                 tight = share
         if tight is not None:
-            left = tight.left[what]
+            left = tight.left(what)
             found += [tight.told[what], (remaining, b"%d" % max(0, left)), (resets, reset[what])]
     return tuple(found)
+
+
+def lines_of(shares: tuple[Share, ...]) -> bytes:
+    """The same for a request that was let in, as lines of a head."""
+    if len(shares) > 1:
+        return b"".join([b"%b: %b\r\n" % header for header in headers_of(shares)])
+    share, lines = shares[0], b""
+    requests, tokens, _ = share.limits
+    if requests >= 0:
+        lines = b"%b%b%b" % (share.before[0], str(max(0, share.requests_left)).encode(), BEHIND[0])
+    if tokens >= 0:
+        lines = b"%b%b%b%b" % (lines, share.before[1], str(max(0, share.tokens_left)).encode(), BEHIND[1])
+    return lines
 
 
 def refusal(share: Share, short: Short, state: State, tokens: int, now: int) -> Refusal:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import httptools
 
+from gateway.framing import framed_of
+
 if TYPE_CHECKING:
+    from gateway.answer import Stream
     from gateway.pool import Pool
 
 HEADER_LIMIT = 64 * 1024
@@ -61,9 +64,11 @@ class Connection(asyncio.Protocol):
         self.hung_up = False  # the engine did, not we
         self.idle_since = 0.0  # since the last answer; 0 before it
         self.paused = False
+        self.chunks: Stream | None = None  # takes what is one whole chunk without the parser
         self.bodiless = False  # the answer, whatever its head says
         self._poll: select.poll | None = None
         self._expecting = False
+        self._between_chunks = False  # the parser is
         self._parts: list[bytes] = []
         self._raw = b""  # what a head that begins now was read from
         self._headers: dict[bytes, bytes] = {}
@@ -76,6 +81,7 @@ class Connection(asyncio.Protocol):
         `bodiless`: the answer has no body whatever its head says, as after HEAD."""
         self.asker, self.bodiless = asker, bodiless
         self.head, self.parser, self._parts = None, None, []
+        self.chunks, self._between_chunks = None, False
         self.complete = self.reusable = self.doubtful = False
         self._expecting = True
         if self.closed:
@@ -138,12 +144,18 @@ class Connection(asyncio.Protocol):
                 self._take_whole(head, data[start:])
                 return
             parser = self._begin_parsing(data)
+        elif self._between_chunks and self.chunks is not None:
+            body = framed_of(data)
+            if body and self.chunks.take_chunk(data, body):
+                return
         self._unbodied += len(data)
         try:
             parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up()
             return
+        if self._between_chunks:
+            self._between_chunks = data.endswith(b"\n")  # else the next one has begun
         if self._unbodied > HEADER_LIMIT and not self.complete:
             self._give_up()
         elif self.asker is not None:
@@ -229,6 +241,12 @@ class Connection(asyncio.Protocol):
         else:
             self._raw = b""
         self._headers, self._header_bytes = {}, 0
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
         self._unbodied = 0

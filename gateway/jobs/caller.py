@@ -44,7 +44,7 @@ class Caller:
     def body(self, limits: Limits) -> bytes | Refusal | None:
         return errors.too_large(limits.body_bytes) if len(self._body) > limits.body_bytes else self._body
 
-    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = ()) -> None:
+    def answer(self, status: int, kind: bytes, body: bytes, headers: Headers = (), lines: bytes = b"") -> None:
         self.start(status, headers)
         self.end(body)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django import forms
+from django.conf import settings
 from django.http import QueryDict
 
 from accounts.refused import Refused
+from endpoints.addresses import literal
 from endpoints.models import InstanceType, Region
 from endpoints.models.catalogue import RuntimeKind
 from endpoints.regions import config_problem
@@ -94,6 +97,8 @@ class RegionForm(forms.ModelForm[Region]):
         config = self._config(str(kind))
         if self.instance.pk and kind != Region.objects.values_list("runtime", flat=True).get(pk=self.instance.pk):
             self._refuse_another()
+        if kind == RuntimeKind.KUBERNETES:
+            self._refuse_loopback()
         if kind and not self.errors and (problem := config_problem(kind, config)):
             self.add_error(None, problem)
         self.instance.config = config
@@ -104,6 +109,21 @@ class RegionForm(forms.ModelForm[Region]):
             self.instance.refuse_another_runtime()
         except Refused as refused:
             self.add_error("runtime", str(refused))
+
+    def _refuse_loopback(self) -> None:
+        """Pods fetch models of the registry from the console: at this machine's loopback they find themselves."""
+        given = self.cleaned_data.get("console_url")
+        where = given or settings.CONSOLE_URL
+        host = urlsplit(where if "//" in where else f"//{where}").hostname or ""
+        here = literal(host)
+        if host.endswith("localhost") or (here is not None and (here.is_loopback or here.is_unspecified)):
+            whose = "" if given else "The console's own address is "
+            self.add_error(
+                "console_url",
+                f"{whose}{where}{' leads' if given else ', which leads'} a pod to itself. Give an "
+                "address of the console that pods reach, such as http://10.0.0.5:8000 or, inside the cluster, "
+                "http://tir-console.tir.",
+            )
 
     def _config(self, kind: str) -> dict[str, Any]:
         """Settings that this page doesn't show stay as they are."""

@@ -11,9 +11,10 @@ from django.test import Client
 from django.utils import timezone
 
 from endpoints import regions
+from endpoints.capacity import Capacity
 from endpoints.models import Region
 from endpoints.regions import replace_runtime
-from endpoints.runtimes.base import Capacity, Unavailable
+from endpoints.runtimes.base import Unavailable
 from tests import make
 
 pytestmark = pytest.mark.django_db
@@ -226,6 +227,7 @@ CLUSTER = {
     "kubeconfig": "/etc/tir/kubeconfig",
     "namespace": "inference",
     "cache": "models",
+    "console_url": "http://10.0.0.5:8000",
 }
 POOLS = {"selector_g4dn.xlarge": "gpu=t4, zone=a", "tolerations_g4dn.xlarge": "nvidia.com/gpu:NoSchedule, own=x"}
 
@@ -256,6 +258,9 @@ def test_a_cluster_with_its_nodes_is_kept_as_the_runtime_reads_it_and_shown_as_t
         ({"selector_default": "gpu"}, "“gpu” is no label of a node"),
         ({"tolerations_default": "a=b:Never"}, "“a=b:Never” is no taint"),
         ({"namespace": "Not A Namespace"}, "namespace"),
+        ({"console_url": ""}, "address is http://127.0.0.1:8000, which leads a pod to itself"),
+        ({"console_url": "http://localhost:8000"}, "http://localhost:8000 leads a pod to itself"),
+        ({"console_url": "http://[::1]"}, "http://[::1] leads a pod to itself"),
     ],
 )
 def test_a_cluster_that_cant_be_is_refused(client: Client, given: dict[str, str], said: str) -> None:
@@ -274,6 +279,7 @@ WHOLE: dict[str, dict[str, Any]] = {
         "kubeconfig": "/k",
         "namespace": "inference",
         "egress": ["10.0.0.0/8", "dns"],
+        "console_url": "http://tir-console.tir",
         "pull_secrets": ["registry"],
         "gpu_resource": "nvidia.com/mig",
         "images": {"pytorch:1.x": "y:1"},

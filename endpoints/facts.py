@@ -13,6 +13,7 @@ import redis
 from django.db.models import Q
 
 from endpoints import bell
+from endpoints.capacity import Capacity
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.catalogue import RuntimeKind
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseKind
@@ -26,11 +27,11 @@ from endpoints.planner import (
     Room,
 )
 from endpoints.planner.limits import CRASH_WINDOW
-from endpoints.runtimes.base import Capacity, Observed
+from endpoints.runtimes.base import Observed
 from endpoints.spec import GIB, MODEL_SERVERS, ContainerSpec, Framework, Method
 
 GATEWAYS = "tir:gateway:*"
-MACHINE = ("instance_type__vcpus", "instance_type__memory_bytes", "instance_type__gpu_count", "instance_type__gpu")
+MACHINE = tuple(f"instance_type__{name}" for name in ("vcpus", "memory_bytes", "gpu_count", "gpu", "slug"))
 WISH = ("spec__method", "spec__framework", "spec__container", "endpoint__region__runtime")
 REVISION = ("pk", "endpoint_id", "number", "model_path", "resolved__size", *MACHINE, *WISH)
 TIMES = ("started_at", "ready_at", "draining_at", "unready_at")
@@ -114,6 +115,7 @@ def _phases(deployments: Mapping[int, Deployment]) -> Grouped:
                     one.ended_at,
                     one.message,
                     one.reason,
+                    one.bytes_done,
                 )
             )
     return phases
@@ -131,11 +133,11 @@ def _revisions(
     needed |= {one.revision_id for each in live.values() for one in each}
     found: dict[int, RevisionFacts] = {}
     numbers: dict[int, dict[int, int]] = defaultdict(dict)
-    for pk, endpoint_id, number, path, size, vcpus, memory, gpus, gpu, *wish in Revision.objects.filter(
+    for pk, endpoint_id, number, path, size, vcpus, memory, gpus, gpu, slug, *wish in Revision.objects.filter(
         pk__in=needed
     ).values_list(*REVISION):
         found[pk] = RevisionFacts(
-            pk, number, path, int(size or 0), vcpus * 1000, memory, gpus, gpu, **_wished(*wish)
+            pk, number, path, int(size or 0), vcpus * 1000, memory, gpus, gpu, slug, **_wished(*wish)
         )
         numbers[endpoint_id][number] = pk
     ours = {row.owner: row.pk for row in rows}
@@ -219,13 +221,14 @@ def carried() -> Mapping[str, int] | None:
 
 def room_for(capacity: Capacity, revision: RevisionFacts) -> Room:
     """How many more instances of a revision fit, and what is short when none does."""
-    counts = [
-        capacity.cpu_millis_free // revision.cpu_millis,
-        capacity.memory_bytes_free // revision.memory_bytes,
-    ]
-    counts += [capacity.gpus_free // revision.gpus] if revision.gpus else []
-    if min(counts) > 0:
-        return Room(min(counts))
+    count = capacity.fitting(
+        cpu_millis=revision.cpu_millis,
+        memory_bytes=revision.memory_bytes,
+        gpus=revision.gpus,
+        machine=revision.machine,
+    )
+    if count > 0:
+        return Room(count)
     wants = f"{revision.cpu_millis / 1000:g} vCPU and {revision.memory_bytes / GIB:g} GiB"
     has = f"{capacity.cpu_millis_free / 1000:g} vCPU and {capacity.memory_bytes_free / GIB:.1f} GiB"
     wants += f" and {revision.gpus} {revision.gpu}" if revision.gpus else ""

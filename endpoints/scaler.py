@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from django.db.models import Avg, Exists, F, OuterRef
 
-from endpoints import bell, facts
+from endpoints import bell, capacity, facts
 from endpoints.autoscale import History, Signal, desired, is_whole, listen
 from endpoints.autoscale.hearing import SILENCE, Heard
 from endpoints.models import Deployment, Endpoint, Instance, Region
@@ -31,7 +31,7 @@ HISTORY = "tir:autoscale:"  # and the endpoint's id; gone when nobody looked for
 GATEWAYS = "tir:autoscale-gateways"  # when each was heard last: {source: seconds since 1970}
 FORGET_SECONDS = 60
 SAMPLES = timedelta(seconds=45)  # CPU and memory are the mean of the slots in it
-MACHINE = ("vcpus", "memory_bytes", "gpu_count")
+MACHINE = {"vcpus": "vcpus", "memory_bytes": "memory_bytes", "gpu_count": "gpu_count", "machine": "slug"}
 Memory = dict[int, History]
 
 
@@ -77,7 +77,7 @@ def autoscale(*, at: datetime) -> list[int]:
 def _endpoints() -> Iterable[Endpoint]:
     """Those that are awake: what sleeps is woken by a gateway that has a caller for it, see `Endpoint.wake`."""
     running = Deployment.objects.filter(endpoint=OuterRef("pk"), state=DeploymentState.RUNNING)
-    machine = {name: F(f"serving_revision__instance_type__{name}") for name in MACHINE}
+    machine = {name: F(f"serving_revision__instance_type__{of}") for name, of in MACHINE.items()}
     return Endpoint.objects.autoscaled().annotate(deploying=Exists(running), **machine).order_by("id")
 
 
@@ -160,10 +160,10 @@ def _room(endpoint: Endpoint, free: Mapping[str, Any]) -> int | None:
     """By what the region's runtime said within the last seconds; None where it said nothing, or doesn't know."""
     if "cpu_millis_free" not in free:
         return None
-    vcpus, memory_bytes, gpus = (int(getattr(endpoint, name)) for name in MACHINE)
-    left = [free["cpu_millis_free"] // (vcpus * 1000), free["memory_bytes_free"] // memory_bytes]
-    left += [free["gpus_free"] // gpus] if gpus else []
-    return max(0, int(min(left)))
+    vcpus, memory_bytes, gpus, machine = (getattr(endpoint, name) for name in MACHINE)
+    return capacity.read(free).fitting(
+        cpu_millis=vcpus * 1000, memory_bytes=memory_bytes, gpus=gpus, machine=machine
+    )
 
 
 def _use(endpoints: Collection[int], at: datetime) -> Mapping[int, Use]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from endpoints.capacity import Capacity
 from endpoints.runtimes import replicas
 from endpoints.runtimes.base import (
-    Capacity,
     Command,
     LogLine,
     Observed,

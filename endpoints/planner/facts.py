@@ -9,6 +9,7 @@ from typing import Any
 
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseKind, PhaseState
 from endpoints.models.event import Severity
+from endpoints.runtimes.base import MODEL_FOLDER
 from endpoints.spec import Framework
 from endpoints.status import Status
 
@@ -23,6 +24,7 @@ class RevisionFacts:
     memory_bytes: int = 1 << 30
     gpus: int = 0
     gpu: str = ""
+    machine: str = ""  # the slug of its instance type
     engine: str = Framework.LLAMA_CPP
     builds: bool = False  # an image or an environment must be there before its first instance
     health_path: str = "/health"
@@ -32,6 +34,11 @@ class RevisionFacts:
     def ours(self) -> bool:
         """Whether what runs inside is of ours, so that its exit codes and answers mean what `serving` says."""
         return self.engine != Framework.CUSTOM
+
+    @property
+    def fetched_there(self) -> bool:
+        """Whether each instance's runtime brings the model to it, after its start."""
+        return self.model_path.startswith(MODEL_FOLDER)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class PhaseFacts:
     ended_at: datetime | None = None
     message: str = ""
     reason: str = ""
+    bytes_done: int | None = None
 
 
 @dataclass(frozen=True)

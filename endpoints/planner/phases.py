@@ -121,16 +121,29 @@ class Advance:
         healthy = [self.world.probes[one.name].healthy_at for one in self.mine if one.name in self.world.probes]
         times = [moment for moment in healthy if moment]
         times += [one.ready_at for one in self.mine if one.ready_at]
+        loading = any(one.state == InstanceState.LOADING for one in self.mine)
+        if self.deployment.revision.fetched_there and (times or loading):
+            self.came(self.deployment.revision.model_bytes, self.deployment.revision.model_bytes)
         if times:
             ours = self.deployment.revision.ours
             return min(times), "The engine has loaded the model." if ours else "Its image says that it is healthy."
         held_up = [self.world.held_up[one.name] for one in self.mine if one.name in self.world.held_up]
+        fetched = [self.world.fetched[one.name] for one in self.mine if one.name in self.world.fetched]
         if held_up:
             self.say(PhaseKind.LOADING, sentence(held_up[0].message), held_up[0].reason)
-        elif any(one.state == InstanceState.LOADING for one in self.mine):
+        elif fetched:
+            self.say(PhaseKind.LOADING, "The model is brought to the instance.")
+            self.came(*max(fetched))
+        elif loading:
             said = next(iter(self.answers()), "")
             self.say(PhaseKind.LOADING, "The engine is loading the model." + (f" {said}" if said else ""))
         return None
+
+    def came(self, done: int, total: int) -> None:
+        """Write how much of the model is there, if that is not what stands there."""
+        phase = self.deployment.phase(PhaseKind.LOADING)
+        if total and phase.bytes_done != done:
+            self.change(phase, bytes_done=done, bytes_total=total)
 
     def ends_health(self, started: datetime) -> Ended:
         ready = [one.ready_at for one in self.mine if one.ready_at]
@@ -177,8 +190,10 @@ class Advance:
         began = self.earlier_ended or self.at
         if phase.kind == PhaseKind.LOADING:
             allowed = limits.loading_deadline(revision.model_bytes, revision.startup_seconds)
-            if revision.model_path and revision.model_bytes:  # it was fetched before
-                self.change(phase, bytes_done=revision.model_bytes, bytes_total=revision.model_bytes)
+            if revision.model_path and revision.model_bytes and not revision.fetched_there:
+                self.change(  # it was fetched before
+                    phase, bytes_done=revision.model_bytes, bytes_total=revision.model_bytes
+                )
         self.change(
             phase,
             state=PhaseState.RUNNING,

@@ -24,6 +24,7 @@ class World:
     probes: Mapping[str, Probe]
     strays: Mapping[int, tuple[str, ...]]  # revision id -> what runs though its row is closed
     held_up: Mapping[str, Observed]  # what keeps these from starting is known
+    fetched: Mapping[str, tuple[int, int]]  # bytes of the model that came to these, and all
 
 
 def look(
@@ -56,7 +57,8 @@ def look(
         if failure and (facts.wished_at is None or failure.at > facts.wished_at):
             failures.append(failure)
     held_up = {name: seen for name, seen in observed.items() if seen.phase == Phase.STARTING and seen.reason}
-    return World(tuple(live), tuple(failures), probes, strays, held_up)
+    fetched = {name: seen.fetched for name, seen in observed.items() if seen.fetched}
+    return World(tuple(live), tuple(failures), probes, strays, held_up, fetched)
 
 
 def _discovered(facts: EndpointFacts, revision_id: int, seen: Observed, plan: Plan) -> InstanceFacts:

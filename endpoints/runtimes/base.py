@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from endpoints.capacity import Capacity
+
 MODEL_FOLDER = "/opt/model"  # where the model lies inside a container
 SERVED_PORT = 8000  # of the pre-built containers
 Report = Callable[[str], None]
@@ -118,7 +120,8 @@ class Observed:
     that nobody saw. `message` says in a few words why an instance ended, and is empty while it runs. `asked`:
     it ended because this runtime was told to end it, by whomever. `reason` is a code for what ended it or keeps
     it from running, such as OOMKilled, Unschedulable or ImagePullBackOff, where the runtime knows one; while it
-    starts, `message` then says the same in words.
+    starts, `message` then says the same in words. `fetched`: the bytes of its model that are there and all of
+    them, while the runtime brings it.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Observed:
     finished_at: datetime | None
     asked: bool = False
     reason: str = ""
+    fetched: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,23 +159,6 @@ class LogLine:
     stream: str
     text: str
     offset: int
-
-
-@dataclass(frozen=True)
-class Capacity:
-    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit.
-
-    Where nobody may count (`known` is False) the numbers are larger than anything that can be asked for.
-    """
-
-    cpu_millis: int
-    cpu_millis_free: int
-    memory_bytes: int
-    memory_bytes_free: int
-    gpus: int
-    gpus_free: int
-    reason: str
-    known: bool = True
 
 
 class Runtime(Protocol):

@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
+from endpoints.capacity import Capacity
 from endpoints.runtimes import limits, replicas, scan
 from endpoints.runtimes.base import (
-    Capacity,
     Command,
     LogLine,
     Observed,

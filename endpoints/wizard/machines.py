@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from endpoints import offers
+from operator import le
+
+from endpoints import capacity, offers
 from endpoints.memory import Estimate, Verdict, precision_problem
 from endpoints.models import InstanceType, Region
 from endpoints.models.catalogue import RuntimeKind
@@ -35,20 +37,35 @@ def recommended(situation: Situation, *, length: int, concurrency: int, data_typ
 
 def _region(machine: InstanceType, region: Region) -> str:
     """What the region can't give at all; an unknown capacity refuses nothing."""
-    capacity = region.capacity
-    if machine.has_gpu and region.runtime == RuntimeKind.PROCESS and not capacity:
+    said = region.capacity
+    if machine.has_gpu and region.runtime == RuntimeKind.PROCESS and not said:
         return f"There is no GPU in the region “{region.name}”: its processes use none."
-    if machine.has_gpu and capacity.get("gpus", machine.gpu_count) < machine.gpu_count:
-        why = str(capacity.get("reason") or "none was found").partition(";")[0]
+    if machine.has_gpu and said.get("gpus", machine.gpu_count) < machine.gpu_count:
+        why = str(said.get("reason") or "none was found").partition(";")[0]
         return f"There is no GPU in the region “{region.name}”: {why}."
-    cpus = capacity.get("cpu_millis")
+    cpus = said.get("cpu_millis")
     if cpus is not None and machine.vcpus * 1000 > cpus:
         return f"Needs {machine.vcpus} vCPUs; the region “{region.name}” has {cpus / 1000:g}, overcommit included."
-    memory = capacity.get("memory_bytes")
+    memory = said.get("memory_bytes")
     if memory is not None and machine.memory_bytes > memory:
         there = bytes_binary(memory)
         return f"Needs {bytes_binary(machine.memory_bytes)} of memory; the region “{region.name}” has {there}."
-    return ""
+    return _pieces(machine, region)
+
+
+def _pieces(machine: InstanceType, region: Region) -> str:
+    """Why it fits on none of a region's machines, even if all were empty, though it fits on them together."""
+    if not region.capacity.get("pieces"):
+        return ""
+    pieces = capacity.read(region.capacity).of(machine.slug)
+    if not pieces:
+        return f"No node of the region “{region.name}” takes instances of this type."
+    wants = (machine.vcpus * 1000, machine.memory_bytes, machine.gpu_count)
+    if any(all(map(le, wants, (one.cpu_millis, one.memory_bytes, one.gpus))) for one in pieces):
+        return ""
+    most = max(pieces, key=lambda one: (one.gpus, one.memory_bytes, one.cpu_millis))
+    has = f"{most.cpu_millis / 1000:g} vCPUs, {bytes_binary(most.memory_bytes)}, {most.gpus} GPUs"
+    return f"Fits on no node of the region “{region.name}”; the largest has {has}."
 
 
 def _memory(machine: InstanceType, situation: Situation) -> str:

@@ -1,7 +1,8 @@
 """What a cluster does by itself: its controllers make and remove pods, its nodes start, restart and end them.
 
 A pod does what its variable BEHAVE says: `serve`, `crash` with code 1, `slow` (its image isn't there until
-`let_go`), `hungry` (killed for its memory), `unfetched` (its fetch fails once), `unpullable`.
+`let_go`), `hungry` (killed for its memory), `unfetched` (its fetch fails once), `fetching` (its fetch goes on
+until `let_go`), `unpullable`.
 """
 
 import copy
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from endpoints.capacity import DEFAULT_POOL
 from endpoints.runtimes.kubernetes import room
+from endpoints.runtimes.kubernetes.settings import Pool
 from tests.cluster.server import Cluster
 from tests.cluster.store import Key, Object, Refusal, now
 
@@ -147,7 +150,8 @@ class Life:
     def _schedule(self, pod: Object) -> None:
         pods = [one for one in self.store.all("pods") if one["status"].get("phase") not in {"Failed", "Succeeded"}]
         wanted = room.promised(pod, GPU)
-        for one in room.nodes(self.store.all("nodes"), pods, pod["spec"].get("tolerations", ()), GPU):
+        pool = Pool(pod["spec"].get("nodeSelector", {}), tuple(pod["spec"].get("tolerations", ())))
+        for one in room.nodes(self.store.all("nodes"), pods, {DEFAULT_POOL: pool}, GPU):
             if one.name not in self.dead_nodes and wanted == wanted.least(one.free):
                 self.store.spec(_key(pod), nodeName=one.name)
                 return
@@ -165,9 +169,9 @@ class Life:
         status["conditions"] = [{"type": "PodScheduled", "status": "True"}]
         fetch = self._container(pod, "fetch") if pod["spec"].get("initContainers") else None
         if fetch is not None:
-            status["initContainerStatuses"] = [
-                self._step(pod, fetch, "crash" if behave == "unfetched" else "fetch")
-            ]
+            held = behave == "fetching" and not self.slow_go
+            how = "crash" if behave == "unfetched" else "held" if held else "fetch"
+            status["initContainerStatuses"] = [self._step(pod, fetch, how)]
         fetched = (
             fetch is None or status["initContainerStatuses"][0]["state"].get("terminated", {}).get("exitCode") == 0
         )
@@ -205,7 +209,9 @@ class Life:
             if behave == "unpullable":
                 waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image: not found"}
                 return one | {"state": {"waiting": waiting}}
-            self.say(pod, one, HELLO if behave != "fetch" else '{"done": 1073741824, "total": 2147483648}')
+            self.say(
+                pod, one, HELLO if behave not in {"fetch", "held"} else '{"done": 1073741824, "total": 2147483648}'
+            )
             return one | {"state": {"running": {"startedAt": now()}}}
         if "running" in state and behave == "fetch":
             return self.ended(pod, one, 0, "Completed")

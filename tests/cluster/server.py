@@ -256,7 +256,11 @@ class _Handler(BaseHTTPRequestHandler):
         if lines is None:
             raise Refusal(400, "BadRequest", f'container "{container}" in pod "{asked.name}" is waiting to start')
         since = asked.query.get("sinceTime", "")
-        text = "".join(f"{line}\n" for line in lines if not since or line[:19] >= since[:19])
+        wanted = [line for line in lines if not since or line[:19] >= since[:19]]
+        if tail := asked.query.get("tailLines"):
+            wanted = wanted[-int(tail) :]
+        stamped = asked.query.get("timestamps") == "true"
+        text = "".join(f"{line if stamped else line.partition(' ')[2]}\n" for line in wanted)
         self._raw(200, text.encode(), "text/plain")
 
     def _send(self, code: int, body: Object, **headers: str) -> None:

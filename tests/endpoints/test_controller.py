@@ -104,7 +104,7 @@ def test_an_instance_is_ready_only_after_its_real_call(steering: Steering) -> No
 def test_a_launch_without_room_waits_with_numbers_and_goes_on(
     steering: Steering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from endpoints.runtimes.base import Capacity  # noqa: PLC0415
+    from endpoints.capacity import Capacity  # noqa: PLC0415
 
     full = Capacity(2000, 500, 8 << 30, 1 << 30, 0, 0, "a small machine")
     monkeypatch.setattr(steering.runtime, "capacity", lambda: full)

@@ -16,9 +16,9 @@ from typing import Any
 
 from docker.errors import APIError
 
+from endpoints.capacity import Capacity
 from endpoints.runtimes import replicas
 from endpoints.runtimes.base import (
-    Capacity,
     Command,
     LogLine,
     Observed,

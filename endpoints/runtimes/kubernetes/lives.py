@@ -69,6 +69,11 @@ def is_down(pod: Pod) -> bool:
     return end is not None and not _follows_at_once(pod, end)
 
 
+def is_fetching(pod: Pod) -> bool:
+    """Whether its model is being brought just now."""
+    return "running" in (_status(pod, FETCH).get("state") or {})
+
+
 def address(pod: Pod) -> str | None:
     """Where its serving container answers, once it runs."""
     ip, main = (pod.get("status") or {}).get("podIP"), _status(pod, MAIN)

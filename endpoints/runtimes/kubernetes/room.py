@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from endpoints.runtimes.base import Capacity
-from endpoints.runtimes.kubernetes import reasons
+from endpoints.capacity import DEFAULT_POOL, Capacity, Piece
+from endpoints.runtimes.kubernetes import labels, reasons
+from endpoints.runtimes.kubernetes.settings import Pool
 
 Object = Mapping[str, Any]
 
@@ -54,11 +55,12 @@ class Amount:
 
 @dataclass(frozen=True)
 class Node:
-    """One that takes pods of ours."""
+    """One that takes pods of ours: those of the instance types that these pools are for."""
 
     name: str
     has: Amount
     free: Amount
+    pools: tuple[str, ...]
 
 
 def quantity(text: object) -> Decimal:
@@ -95,23 +97,25 @@ def promised(pod: Object, gpu: str) -> Amount:
     return running.most(first) + amount(spec.get("overhead") or {}, gpu)
 
 
-def nodes(found: Sequence[Object], pods: Iterable[Object], tolerations: Sequence[Object], gpu: str) -> list[Node]:
-    """Those that take pods of ours, with what is free on each."""
+def nodes(found: Sequence[Object], pods: Iterable[Object], pools: Mapping[str, Pool], gpu: str) -> list[Node]:
+    """Those that take pods of ours, with what is free on each. `pools` are a region's."""
     used: dict[str, Amount] = {}
     for pod in pods:
         if where := pod["spec"].get("nodeName"):
             used[where] = used.get(where, Amount()) + promised(pod, gpu)
-    taking = [one for one in found if _takes(one, tolerations)]
-    return [
-        Node(name, has, has - used.get(name, Amount()))
-        for name, has in (
-            (one["metadata"]["name"], amount(one["status"].get("allocatable") or {}, gpu)) for one in taking
-        )
-    ]
+    every = {DEFAULT_POOL: Pool(), **pools}
+    taking = []
+    for one in found:
+        if fit := tuple(slug for slug, pool in every.items() if _takes(one, pool)):
+            name, has = one["metadata"]["name"], amount(one["status"].get("allocatable") or {}, gpu)
+            taking.append(Node(name, has, has - used.get(name, Amount()), fit))
+    return taking
 
 
-def capacity(there: Sequence[Node], waiting: Amount, quota: Amount | None, extra: str) -> Capacity:
-    """All nodes together, less what waits for a place; never more than a quota leaves."""
+def capacity(
+    there: Sequence[Node], waiting: Amount, quota: Amount | None, extra: str, pools: Iterable[str] = ()
+) -> Capacity:
+    """All nodes together, less what waits for a place, and each; never more than a quota leaves."""
     has, free = Amount(), Amount()
     for one in there:
         has, free = has + one.has, free + one.free
@@ -130,7 +134,14 @@ def capacity(there: Sequence[Node], waiting: Amount, quota: Amount | None, extra
         has.gpus,
         free.gpus,
         reason + extra,
+        pieces=tuple(_piece(one) for one in there),
+        pools=tuple(pools),
     )
+
+
+def _piece(node: Node) -> Piece:
+    has, free = node.has, node.free
+    return Piece(has.cpu, free.cpu, has.memory, free.memory, has.gpus, free.gpus, node.pools)
 
 
 def unknown(why: str) -> Capacity:
@@ -183,11 +194,13 @@ def _requests(container: Object, gpu: str) -> Amount:
     return amount({**limits, **requests}, gpu)
 
 
-def _takes(node: Object, tolerations: Sequence[Object]) -> bool:
+def _takes(node: Object, pool: Pool) -> bool:
     if node["spec"].get("unschedulable") or reasons.condition(node, "Ready").get("status") != "True":
         return False
+    if any(labels.label(node, key) != value for key, value in pool.node_selector.items()):
+        return False
     taints = [one for one in node["spec"].get("taints") or () if one.get("effect") in FORBIDDING]
-    return all(any(_tolerates(one, taint) for one in tolerations) for taint in taints)
+    return all(any(_tolerates(one, taint) for one in pool.tolerations) for taint in taints)
 
 
 def _tolerates(toleration: Object, taint: Object) -> bool:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from endpoints.capacity import Capacity
 from endpoints.runtimes.base import (
-    Capacity,
     Command,
     LogLine,
     Observed,
@@ -23,6 +23,7 @@ from endpoints.runtimes.base import (
 )
 from endpoints.runtimes.kubernetes import labels, lives, manifests, reasons, removal, usage, words
 from endpoints.runtimes.kubernetes.api import MANAGER, Api, Object, Refused, Silent, path_of
+from endpoints.runtimes.kubernetes.fetching import Fetching
 from endpoints.runtimes.kubernetes.images import is_name
 from endpoints.runtimes.kubernetes.logs import Logs
 from endpoints.runtimes.kubernetes.settings import Settings
@@ -49,6 +50,7 @@ class KubernetesRuntime:
         self.place = f"namespace {settings.namespace}"
         self.survey = Survey(self.api, settings)
         self.trouble = Trouble(self.api, settings.namespace)
+        self.fetching = Fetching(self.api, settings.namespace)
         self.reading = Logs(self.api, settings.namespace)
 
     def prepared(self, command: Command) -> bool:
@@ -89,7 +91,8 @@ class KubernetesRuntime:
             found: dict[str, Observed] = {}
             for pod in pods:
                 told = lives.observed(pod, at, self.survey.shortage)
-                found |= {name: self.trouble.told(pod, one, at) for name, one in told.items()}
+                for name, one in told.items():
+                    found[name] = self.fetching.told(pod, self.trouble.told(pod, one, at))
         return found
 
     def wait(self, owner: str, seen: Mapping[str, Observed], seconds: float) -> None:

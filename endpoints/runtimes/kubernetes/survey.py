@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from endpoints.runtimes.base import Capacity
+from endpoints.capacity import Capacity
 from endpoints.runtimes.kubernetes import labels, room
 from endpoints.runtimes.kubernetes.api import Api, Object, Refused, Silent, path_of
 from endpoints.runtimes.kubernetes.settings import Settings
@@ -53,7 +53,7 @@ class Survey:
             ):
                 waiting += room.promised(pod, self.settings.gpu_resource)
         quota, extra = self._quota()
-        return room.capacity(seen.nodes, waiting, quota, extra)
+        return room.capacity(seen.nodes, waiting, quota, extra, self.settings.pools)
 
     def shortage(self, pod: Mapping[str, Any]) -> str:
         """What a pod without a node lacks, in numbers; "" where they can't be had."""
@@ -75,8 +75,7 @@ class Survey:
     def _look(self) -> Seen:
         found = self.api.list(path_of("v1", "nodes")).items
         pods = self.api.list(path_of("v1", "pods"), fieldSelector=ALIVE).items
-        bearing = [one for pool in self.settings.pools.values() for one in pool.tolerations]
-        taking = room.nodes(found, pods, bearing, self.settings.gpu_resource)
+        taking = room.nodes(found, pods, self.settings.pools, self.settings.gpu_resource)
         seen = Seen(taking, pods, time.monotonic())
         with self._lock:
             self._last = seen

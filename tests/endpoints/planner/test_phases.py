@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 
 from endpoints.models.deployment import MESSAGE_LEASE, PhaseKind
 from endpoints.planner import RevisionFacts, limits
+from endpoints.runtimes.base import Phase
 from tests.endpoints.planner.world import World
 
 
@@ -171,3 +173,18 @@ def test_waiting_writes_nothing_when_nothing_changed(world: World) -> None:
         planned = world.step(0.25)
         assert not planned.writes, planned
         assert planned.look_again_at
+
+
+def test_a_model_that_comes_to_its_instance_shows_its_bytes() -> None:
+    world = World()
+    world.revisions[1] = RevisionFacts(10, 1, "/opt/model/a.gguf", model_bytes=1000)
+    world.deploy()
+    while not world.runs:
+        world.step()
+    (name,) = world.runs
+    world.runs[name] = replace(world.runs[name], phase=Phase.STARTING, address=None, fetched=(400, 1000))
+    changes = world.plan().phases[PhaseKind.LOADING]
+    assert (changes["bytes_done"], changes["bytes_total"]) == (400, 1000)
+    assert "brought" in changes["message"]
+    world.run(until="active", seconds=60)
+    assert world.last_phases[3].bytes_done == 1000

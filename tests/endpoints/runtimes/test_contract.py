@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from endpoints.capacity import Capacity
 from endpoints.runtimes import scan
-from endpoints.runtimes.base import Capacity, Observed, Phase, Runtime, Workload
+from endpoints.runtimes.base import Observed, Phase, Runtime, Workload
 from endpoints.runtimes.folder import Folder
 from endpoints.runtimes.process import ProcessRuntime
 from tests.endpoints.runtimes.conftest import processes, workload

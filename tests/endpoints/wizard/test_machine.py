@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
 
 from endpoints import offers
+from endpoints.capacity import Capacity, Piece
 from endpoints.gguf import GGUFFacts
 from endpoints.models import InstanceType, ModelVersion, Region
 from endpoints.spec import GIB
@@ -60,6 +63,16 @@ def test_too_few_processors_even_with_overcommit(way: Way) -> None:
     way.to("machine")
     assert off(way.see("machine"), "c6i.2xlarge")
     assert "Needs 8 vCPUs; the region “This machine” has 6" in way.refused("machine", instance_type="c6i.2xlarge")
+
+
+def test_nodes_that_are_enough_only_together_are_not(way: Way) -> None:
+    node = Piece(4000, 4000, 64 * GIB, 64 * GIB, 0, 0)
+    both = Capacity(8000, 8000, 128 * GIB, 128 * GIB, 0, 0, "2 nodes take instances", pieces=(node, node))
+    give(**asdict(both))
+    way.to("machine")
+    assert not off(way.see("machine"), "c6i.large")
+    said = way.refused("machine", instance_type="c6i.2xlarge")
+    assert "Fits on no node of the region “This machine”; the largest has 4 vCPUs" in said
 
 
 def test_a_model_larger_than_the_memory(way: Way) -> None:

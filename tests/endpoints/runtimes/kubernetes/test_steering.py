@@ -1,10 +1,12 @@
 """What is asked of a cluster that says no, lags, restarts, loses things, or has other masters too."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from endpoints import capacity
 from endpoints.runtimes.base import Phase, Rejected, Unavailable
 from endpoints.runtimes.kubernetes import labels
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
@@ -349,6 +351,15 @@ def test_one_that_says_nothing_has_its_warning_told(
     assert the_one(runtime, "running").reason == ""
 
 
+def test_bytes_of_a_fetch_are_told_while_it_goes_on(runtime: KubernetesRuntime, life: Life) -> None:
+    fetching = replace(STUB, fetch={"files": ["a"]})
+    runtime.apply(workload(1, command=fetching, behave="fetching"))
+    told = until(lambda: the_one(runtime, "starting").fetched)
+    assert told == (1 << 30, 2 << 30)
+    life.slow_go = True
+    assert the_one(runtime, "running").fetched is None
+
+
 def test_only_nodes_that_take_instances_count(region: Region, cluster: Cluster) -> None:
     taint = {"key": "gpu", "effect": "NoSchedule"}
     cluster.store.create(("nodes", "", "n2"), node("n2", gpus=4, taints=[taint]))
@@ -358,6 +369,21 @@ def test_only_nodes_that_take_instances_count(region: Region, cluster: Cluster) 
     found = region(instance_types={"gpu": pool}).capacity()
     assert (found.cpu_millis, found.gpus) == (16000, 4)
     assert "2 nodes take instances" in found.reason
+
+
+def test_room_is_what_fits_on_single_nodes_of_the_right_pool(region: Region, cluster: Cluster) -> None:
+    labelled = node("n2", cpu="12", taints=[{"key": "gpu", "effect": "NoSchedule"}])
+    labelled["metadata"]["labels"] = {"kind": "big"}
+    cluster.store.create(("nodes", "", "n2"), labelled)
+    pool = {"node_selector": {"kind": "big"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}
+    found = region(instance_types={"big": pool}).capacity()
+
+    def fitting(cpu: int, machine: str) -> int:
+        return found.fitting(cpu_millis=cpu * 1000, memory_bytes=1 << 30, gpus=0, machine=machine)
+
+    assert (found.cpu_millis, fitting(20, "big"), fitting(9, "small")) == (20_000, 0, 0)
+    assert (fitting(5, "big"), fitting(5, "small"), fitting(4, "small")) == (2, 1, 2)
+    assert capacity.read(json.loads(json.dumps(asdict(found)))) == found  # as a region's row keeps it
 
 
 def test_what_may_not_be_seen_is_unknown_and_not_nothing(runtime: KubernetesRuntime, cluster: Cluster) -> None:

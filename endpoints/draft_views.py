@@ -48,6 +48,8 @@ def begin(request: HttpRequest, project: str, name: str) -> HttpResponse:
 def draft(request: HttpRequest, project: str, name: str, pk: uuid.UUID) -> HttpResponse:
     """GET shows it, POST takes one file with a form."""
     here, found = _draft(request, project, name, pk)
+    if one := found.imports.running().first():
+        return redirect("endpoints:import", project=project, name=name, pk=one.pk)
     try:
         form = FileForm(request.POST or None, request.FILES or None) if request.method == "POST" else FileForm()
     except RequestDataTooBig:

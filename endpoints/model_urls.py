@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from endpoints import draft_views, model_views, storage_views
+from endpoints import draft_views, import_views, model_views, storage_views
 
 DRAFT = "<slug:name>/drafts/<uuid:pk>/"
 urlpatterns = [
@@ -14,6 +14,10 @@ urlpatterns = [
     path("<slug:name>/delete/", model_views.delete, name="delete_model"),
     path("<slug:name>/versions/<int:number>/", model_views.version, name="version"),
     path("<slug:name>/versions/<int:number>/delete/", model_views.delete_version, name="delete_version"),
+    path("<slug:name>/import/", import_views.new, name="import_version"),
+    path("<slug:name>/imports/<uuid:pk>/", import_views.show, name="import"),
+    path("<slug:name>/imports/<uuid:pk>/retry/", import_views.retry, name="retry_import"),
+    path("<slug:name>/imports/<uuid:pk>/cancel/", import_views.cancel, name="cancel_import"),
     path("<slug:name>/drafts/", draft_views.begin, name="begin_version"),
     path(DRAFT, draft_views.draft, name="version_draft"),
     path(f"{DRAFT}publish/", draft_views.publish, name="publish_version"),

@@ -100,7 +100,8 @@ def _model_page(request: HttpRequest, here: Membership, found: RegisteredModel, 
         "versions": versions,
         "newest": next(iter(versions), None),
         "kinds": KINDS,
-        "drafts": found.drafts.select_related("created_by").prefetch_related("uploads") if own else [],
+        "imports": found.imports.unfinished().select_related("created_by") if own else [],
+        "drafts": _drafts(found) if own else [],
         "users": found.used_by(here.project),
         "form": form,
         "draft_form": DraftForm(project=here.project, model=found, auto_id="draft_%s") if own else None,
@@ -109,6 +110,12 @@ def _model_page(request: HttpRequest, here: Membership, found: RegisteredModel, 
         "may_change": own,
     }
     return render(request, "endpoints/model.html", context, status=422 if form.errors else 200)
+
+
+def _drafts(model: RegisteredModel) -> Any:
+    """Those that a person fills; what is imported has a table of its own."""
+    elsewhere = model.imports.unfinished().values("draft")
+    return model.drafts.exclude(pk__in=elsewhere).select_related("created_by").prefetch_related("uploads")
 
 
 def version(request: HttpRequest, project: str, name: str, number: int) -> HttpResponse:
@@ -122,6 +129,7 @@ def version(request: HttpRequest, project: str, name: str, number: int) -> HttpR
         "engine": NATURAL.get(found.kind, ""),
         "facts": _facts(found),
         "notes": found.findings,
+        "files": [(file, found.source.get("objects", {}).get(file["path"], "")) for file in found.files],
         "lineage": _linked(here, found),
         "children": found.children.filter(model__in=RegisteredModel.objects.usable_in(here.project)),
         "users": found.used_by(here.project),

@@ -19,6 +19,7 @@ from endpoints.models.registry import visible_version
 from endpoints.models_shapes import (
     DraftIn,
     DraftOut,
+    MadeFrom,
     ModelChange,
     ModelIn,
     ModelOut,
@@ -69,13 +70,13 @@ def create_model(request: HttpRequest, response: HttpResponse, body: ModelIn) ->
 
 @router.get("/models/{name}", response={200: ModelOut} | PROBLEMS)
 def get_model(request: HttpRequest, name: str) -> ModelOut:
-    return model_shown(_model(request, name))
+    return model_shown(model_of(request, name))
 
 
 @router.patch("/models/{name}", response={200: ModelOut} | PROBLEMS)
 def update_model(request: HttpRequest, name: str, body: ModelChange) -> ModelOut:
     """Change what is said of it; what is left out stays. Versions never change."""
-    model = _model(request, name)
+    model = model_of(request, name)
     model.describe(by=key_of(request), **body.dict(exclude_none=True))
     return model_shown(model)
 
@@ -83,7 +84,7 @@ def update_model(request: HttpRequest, name: str, body: ModelChange) -> ModelOut
 @router.delete("/models/{name}", response={204: None} | PROBLEMS)
 def delete_model(request: HttpRequest, name: str) -> Answer[Any]:
     """Delete it with all its versions and drafts; refused while an endpoint uses one."""
-    _model(request, name).discard(by=key_of(request))
+    model_of(request, name).discard(by=key_of(request))
     return Answer(204, None)
 
 
@@ -102,15 +103,9 @@ def delete_version(request: HttpRequest, name: str, number: int) -> Answer[Any]:
 @router.post("/models/{name}/drafts", response={201: DraftOut} | PROBLEMS)
 def create_draft(request: HttpRequest, response: HttpResponse, name: str, body: DraftIn) -> Answer[Any]:
     """Begin a version: upload its files by tus at `…/drafts/{id}/uploads`, then publish it."""
-    parent = None
-    if body.made_from_model or body.made_from_version:
-        parent = visible_version(key_of(request).project, body.made_from_model or name, body.made_from_version)
-        if parent is None:
-            raise Refused(
-                "There is no such version to have been made from.", field="made_from_version", code="invalid"
-            )
+    parent = parent_of(request, name, body)
     draft = VersionDraft.begin(
-        _model(request, name), notes=body.notes, origin=body.origin, parent=parent, by=key_of(request)
+        model_of(request, name), notes=body.notes, origin=body.origin, parent=parent, by=key_of(request)
     )
     response["Location"] = f"{request.path}/{draft.pk}"
     return Answer(201, draft_shown(draft))
@@ -214,7 +209,19 @@ def _act(request: HttpRequest, name: str, draft: uuid.UUID, upload: uuid.UUID) -
     return tus.respond(request, answer)
 
 
-def _model(request: HttpRequest, name: str) -> RegisteredModel:
+def parent_of(request: HttpRequest, name: str, body: MadeFrom) -> ModelVersion | None:
+    """The version that a body says another was made from."""
+    if not body.made_from_model and not body.made_from_version:
+        return None
+    parent = visible_version(key_of(request).project, body.made_from_model or name, body.made_from_version)
+    if parent is None:
+        raise Refused(
+            "There is no such version to have been made from.", field="made_from_version", code="invalid"
+        )
+    return parent
+
+
+def model_of(request: HttpRequest, name: str) -> RegisteredModel:
     """Of the key's project, or shared; another project's is as good as not there."""
     found = RegisteredModel.objects.named(name, key_of(request).project)
     if found is None:
@@ -230,7 +237,7 @@ def _version(request: HttpRequest, name: str, number: int) -> ModelVersion:
 
 
 def _draft(request: HttpRequest, name: str, draft: uuid.UUID) -> VersionDraft:
-    found = _model(request, name).drafts.select_related("model", "parent__model").filter(pk=draft).first()
+    found = model_of(request, name).drafts.select_related("model", "parent__model").filter(pk=draft).first()
     if found is None:
         raise Http404(f"The model “{name}” has no such draft.")
     return found

@@ -40,19 +40,33 @@ class ModelChange(Closed):
     license: str | None = Field(None, max_length=80)
 
 
-class DraftIn(Closed):
-    """`made_from_model` and `made_from_version` name the version it was made from, `origin` anything else."""
-
+class MadeFrom(Closed):
     notes: str = Field("", max_length=20_000)
-    origin: str = Field("", max_length=500)
     made_from_model: str = Field("", max_length=80)
     made_from_version: int | None = Field(None, ge=1, le=2**31 - 1)
+
+
+class DraftIn(MadeFrom):
+    """`made_from_model` and `made_from_version` name the version it was made from, `origin` anything else."""
+
+    origin: str = Field("", max_length=500)
 
 
 class FileOut(Schema):
     path: str
     size: int
     sha256: str | None
+
+
+class ImportedFrom(Schema):
+    """Where a version was imported from, pinned. `objects`: path → the source's own name for just that content."""
+
+    kind: str
+    where: str
+    service: str
+    revision: str
+    license: str
+    objects: dict[str, str]
 
 
 class NoteOut(Schema):
@@ -71,6 +85,7 @@ class VersionOut(Schema):
     report: list[NoteOut]
     notes: str
     lineage: list[str]
+    imported_from: ImportedFrom | None
     used_by: list[str]
     created_at: datetime
 
@@ -136,6 +151,7 @@ def version_shown(project: Project, version: ModelVersion) -> VersionOut:
         ],
         notes=version.notes,
         lineage=[ancestor.label for ancestor in version.lineage],
+        imported_from=ImportedFrom(**version.source) if version.source else None,
         used_by=[str(revision) for revision in version.used_by(project)],
         created_at=version.created_at,
     )

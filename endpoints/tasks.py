@@ -6,7 +6,17 @@ from celery import shared_task
 from django.db import close_old_connections
 from django.utils import timezone
 
-from endpoints import building, controller, preparation, rebuilding, region_upkeep, scaler, sweep, tidying
+from endpoints import (
+    building,
+    controller,
+    importing,
+    preparation,
+    rebuilding,
+    region_upkeep,
+    scaler,
+    sweep,
+    tidying,
+)
 from endpoints.models import Region
 from endpoints.regions import measure
 
@@ -51,6 +61,18 @@ def rebuild(revision_id: int) -> None:
 def fetch(deployment_id: int) -> None:
     close_old_connections()
     preparation.fetch(deployment_id)
+
+
+@shared_task(name="endpoints.import_version")
+def import_version(import_id: str) -> None:
+    close_old_connections()
+    importing.run(import_id)
+
+
+@shared_task(name="endpoints.resume_imports")
+def resume_imports() -> None:
+    close_old_connections()
+    importing.resume(at=timezone.now())
 
 
 @shared_task(name="endpoints.tidy_store")

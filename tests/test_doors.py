@@ -28,7 +28,9 @@ from django.utils.http import urlsafe_base64_encode
 from accounts import links
 from accounts.models import Invitation, ServiceAccount, User
 from accounts.roles import RIGHTS, Right, Role
-from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret, VersionDraft
+from endpoints.models import Draft, ModelVersion, RegisteredModel, Secret, VersionDraft, VersionImport
+from endpoints.sources import SourceFile
+from endpoints.spec import SourceSpec
 from gateway.jobs.models import AsyncRequest
 from monitoring.live import sockets
 from tests import make
@@ -144,6 +146,10 @@ DOORS: dict[str, Door] = {
     "endpoints:version": members(VIEW),
     "endpoints:delete_version": members(OPERATE, "post"),
     "endpoints:begin_version": members(OPERATE, "post"),
+    "endpoints:import_version": members(OPERATE),
+    "endpoints:import": members(OPERATE),
+    "endpoints:retry_import": members(OPERATE, "post"),
+    "endpoints:cancel_import": members(OPERATE, "post"),
     "endpoints:version_draft": members(OPERATE),
     "endpoints:publish_version": members(OPERATE, "post"),
     "endpoints:discard_version_draft": members(OPERATE, "post"),
@@ -174,6 +180,9 @@ DOORS: dict[str, Door] = {
 }
 REGISTRY = ["model", "deploy_model", "delete_model", "version", "delete_version", "begin_version", "version_draft"]
 REGISTRY += ["publish_version", "discard_version_draft", "remove_file", "uploads", "upload"]
+IMPORTS = ["import", "retry_import", "cancel_import"]
+REGISTRY += ["import_version", *IMPORTS]
+IMPORTS = [f"endpoints:{name}" for name in IMPORTS]  # whose pk is an import's
 REGISTRY = [f"endpoints:{name}" for name in REGISTRY]  # whose name is a model's
 # route of the REST API → (method, path beneath /api/v1); all take a key that manages, of the endpoint's project
 ROUTES = {
@@ -202,6 +211,11 @@ ROUTES = {
     "get_draft": ("get", "/models/tiny/drafts/{making}"),
     "discard_draft": ("delete", "/models/tiny/drafts/{making}"),
     "publish_draft": ("post", "/models/tiny/drafts/{making}/publish"),
+    "create_import": ("post", "/models/tiny/imports"),
+    "list_imports": ("get", "/models/tiny/imports"),
+    "get_import": ("get", "/models/tiny/imports/{coming}"),
+    "retry_import": ("post", "/models/tiny/imports/{coming}/retry"),
+    "cancel_import": ("post", "/models/tiny/imports/{coming}/cancel"),
     "create_upload": ("post", "/models/tiny/drafts/{making}/uploads"),
     "upload_offset": ("head", "/models/tiny/drafts/{making}/uploads/{upload}"),
     "upload_piece": ("patch", "/models/tiny/drafts/{making}/uploads/{upload}"),
@@ -274,6 +288,8 @@ def world(settings: Any, db: None) -> World:
     draft = Draft.objects.create(project=alpha, user=people["developer"], answers={"basics": {"name": "mine"}})
     invitation = Invitation.send(alpha, people["charlie"].email, Role.VIEWER, by=owner)
     values = {"project": "alpha", "name": "demo", "draft": draft.pk, "step": "basics", "chart": "latency"}
+    elsewhere = SourceSpec(kind="git", url="https://git.example.com/m.git", revision="ab" * 20)
+    values["coming"] = VersionImport.begin(model, elsewhere, [SourceFile("a", 1)], by=owner).pk
     values |= {"number": 1, "making": making.pk, "upload": upload.pk}
     values |= {"account": account, "credential": credential.pk}
     values |= {"instance": endpoint.instances.first(), "invitation": invitation, "key": key, "user": owner}
@@ -311,6 +327,7 @@ def address(name: str, arguments: set[str], world: World) -> str:
         "accounts:remove_member": {"pk": world.values["admin"].pk},  # everybody may remove themselves
         "accounts:change_key": {"pk": world.values["key"].pk},
         "accounts:revoke_key": {"pk": world.values["key"].pk},
+        **{name: {"pk": world.values["coming"]} for name in IMPORTS},
         **{
             name: {"pk": world.values["account"].pk} for name in DOORS if "service" in name or "credential" in name
         },

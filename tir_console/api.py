@@ -20,6 +20,7 @@ from accounts.refused import Refused
 from accounts.rest import Problem
 from endpoints.api import SPEC_SCHEMA
 from endpoints.api import router as endpoints
+from endpoints.imports_api import router as imports
 from endpoints.models_api import router as models
 from endpoints.validation import Invalid
 from gateway.jobs.api import router as jobs
@@ -43,6 +44,7 @@ class Api(NinjaAPI):
 api = Api(title="TIR console", version="1", description=DESCRIPTION, urls_namespace="api", docs_url="/docs")
 api.add_router("/v1", endpoints)
 api.add_router("/v1", models)
+api.add_router("/v1", imports)
 api.add_router("/v1", logs)
 api.add_router("/v1", jobs)
 api.add_router("/v1", requests)

@@ -10,6 +10,7 @@ from endpoints.models.measured import MeasuredMemory
 from endpoints.models.registry import ModelVersion, RegisteredModel
 from endpoints.models.secret import Secret, Undecryptable
 from endpoints.models.version_draft import Upload, VersionDraft
+from endpoints.models.version_import import ImportState, VersionImport
 
 __all__ = [
     "Admission",
@@ -18,6 +19,7 @@ __all__ = [
     "Endpoint",
     "Event",
     "IdempotentRequest",
+    "ImportState",
     "Instance",
     "InstanceType",
     "MeasuredMemory",
@@ -30,4 +32,5 @@ __all__ = [
     "Undecryptable",
     "Upload",
     "VersionDraft",
+    "VersionImport",
 ]

@@ -161,6 +161,7 @@ class ModelVersion(models.Model):
     parent = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="children")
     parent_name = models.CharField(max_length=120, blank=True)  # outlives the parent
     origin = models.CharField(max_length=500, blank=True)  # a repository at a commit, a training run
+    source = models.JSONField(default=dict, blank=True)  # of an import: see version_import.lineage_of
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 

@@ -32,6 +32,7 @@ class VersionDraft(models.Model):
     notes = models.TextField(blank=True)
     parent = models.ForeignKey(ModelVersion, models.SET_NULL, null=True, blank=True, related_name="+")
     origin = models.CharField(max_length=500, blank=True)
+    source = models.JSONField(default=dict, blank=True)  # where it is imported from, as a version tells it
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField()
@@ -51,6 +52,7 @@ class VersionDraft(models.Model):
         notes: str = "",
         origin: str = "",
         parent: ModelVersion | None = None,
+        source: Mapping[str, Any] | None = None,
         by: By,
     ) -> VersionDraft:
         """Raises Refused for a shared model."""
@@ -60,10 +62,12 @@ class VersionDraft(models.Model):
             notes=notes,
             origin=origin,
             parent=parent,
+            source=dict(source or {}),
             created_by=actor_fields(by)["actor"],
             expires_at=timezone.now() + DRAFT_LASTS,
         )
-        model.record("model.draft_begun", f"Began a version of the model “{model.name}”.", by=by)
+        said = f"Began a version of the model “{model.name}”{f', imported from {origin}' if source else ''}."
+        model.record("model.draft_begun", said, by=by)
         return made
 
     @property
@@ -86,6 +90,7 @@ class VersionDraft(models.Model):
     def expect(self, path: str, size: int, *, sha256: str = "", by: By) -> Upload:
         """A file that is to come. Raises Refused for a path that can't be, or that is there already."""
         path = clean_path(path)
+        self._refuse_while_importing()
         if self.uploads.count() >= MOST_FILES:
             raise Refused(f"A version holds {MOST_FILES:,} files at most.", field="path", code="too_many")
         self._refuse_shadow(path)
@@ -115,6 +120,15 @@ class VersionDraft(models.Model):
         if clash := self.uploads.filter(models.Q(path__in=above) | models.Q(path__startswith=f"{path}/")).first():
             raise Refused(f"“{path}” can't be beside “{clash.path}”.", field="path", code="invalid")
 
+    @property
+    def importing(self) -> bool:
+        """Whether files are on their way into it from elsewhere."""
+        return bool(self.imports.filter(state="running").exists())
+
+    def _refuse_while_importing(self) -> None:
+        if self.importing:
+            raise Refused("Files are being imported into this draft. Wait until they are here.", code="importing")
+
     def touch(self, at: datetime) -> None:
         """It is being worked on, so it lives on."""
         VersionDraft.objects.filter(pk=self.pk).update(expires_at=at + DRAFT_LASTS)
@@ -128,6 +142,7 @@ class VersionDraft(models.Model):
         model = RegisteredModel.objects.select_for_update().get(pk=self.model_id)
         if not VersionDraft.objects.select_for_update(of=("self",)).filter(pk=self.pk).exists():
             raise Refused("This draft was published or thrown away already.", code="gone")
+        self._refuse_while_importing()
         files = self.ready_files()
         if files != looked["files"]:
             raise Refused("The files changed meanwhile. Look at them and publish again.", code="changed")
@@ -141,9 +156,11 @@ class VersionDraft(models.Model):
             parent=self.parent,
             parent_name=str(self.parent or ""),
             origin=self.origin,
+            source=self.source,
             created_by=actor_fields(by)["actor"],
             **looked,
         )
+        self.imports.update(version=version)
         model.last_number = number
         model.save(update_fields=["last_number"])
         model.record("model.version_published", f"Published {version}, {len(files)} files.", by=by)
@@ -165,6 +182,8 @@ class VersionDraft(models.Model):
     def discard(self, *, by: By) -> None:
         """Throw it away with all that was uploaded into it."""
         self.model.record("model.draft_discarded", f"Threw away a draft of “{self.model.name}”.", by=by)
+        ended = {"state": "cancelled", "ended_at": timezone.now(), "lease_until": None}
+        self.imports.filter(state__in=("running", "failed")).update(**ended)
         self.delete()
         tidy_soon()
 

@@ -15,11 +15,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the model by its path in the source; `sha256` where the source declares one."""
+    """A file of the model by its path in the source; `sha256` where the source declares one.
+
+    `tag` is the source's own name for just this content: a blob's id, an ETag, a generation.
+    """
 
     path: str
     size: int
     sha256: str | None = None
+    tag: str = ""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class BucketSource:
         chosen = next((one.files for one in found.choices if one.path == found.default_file), None)
         if chosen is None and PIN.fullmatch(self.revision):
             return replace(found, revision=self.revision)  # `fetch` knows which files it was pinned to
-        return replace(found, revision=self._pinned(chosen or [file.path for file in found.files]))
+        return replace(found, revision=self.pin(chosen or [file.path for file in found.files]))
 
     def files(self) -> list[SourceFile]:
         return [_file(path, item) for path, item in self._items.items()]
@@ -95,7 +95,7 @@ class BucketSource:
         wanted = [self._wanted(file) for file in asked_for(files, self.files(), self._where)]
         kind, _, name = self.bucket.address.partition("://")
         key = storage.key_of(self.bucket.origin, self.bucket.address, self.path)[:12]
-        home = into / kind / f"{name}-{key}" / self._pinned(files)
+        home = into / kind / f"{name}-{key}" / self.pin(files)
         return fetch_all(wanted, home, into, progress, origin=self.bucket.origin, patience=self.patience)
 
     def _wanted(self, file: SourceFile) -> Wanted:
@@ -103,7 +103,7 @@ class BucketSource:
         key = storage.key_of(self.bucket.origin, self.bucket.address, item.key, item.tag, str(item.size))
         return Wanted(file, key, lambda offset: self.bucket.stream(item, offset), lambda: self.bucket.digest(item))
 
-    def _pinned(self, files: Sequence[str]) -> str:
+    def pin(self, files: Sequence[str]) -> str:
         """The pin of these files. SourceProblem("changed") if it isn't the one that this revision has."""
         lines = "\n".join(f"{path}\0{self._items[path].tag}\0{self._items[path].size}" for path in sorted(files))
         found = hashlib.sha256(lines.encode()).hexdigest()[:40]
@@ -111,7 +111,7 @@ class BucketSource:
             raise SourceProblem(
                 "changed",
                 f"The model's objects in {self._where} were changed since this revision was pinned to them. "
-                "Deploy a new revision to take what lies there now.",
+                "Deploy a new revision, or import it again, to take what lies there now.",
                 "path",
             )
         return found
@@ -149,11 +149,11 @@ def changed(address: str, item: Item) -> SourceProblem:
     """An object isn't what it was a moment or a month ago."""
     said = (
         f"{address}/{item.key} was replaced or deleted since it was pinned. "
-        "Deploy a new revision to take what lies there now."
+        "Deploy a new revision, or import it again, to take what lies there now."
     )
     return SourceProblem("changed", said, "path")
 
 
 def _file(path: str, item: Item) -> SourceFile:
     sha256 = item.digest.value if item.digest and item.digest.name == "sha256" else None
-    return SourceFile(path, item.size, sha256)
+    return SourceFile(path, item.size, sha256, item.tag)

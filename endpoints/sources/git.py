@@ -118,7 +118,8 @@ class GitSource:
         found = {}
         for path, entry in self._entries.items():
             named = pointer(contents.get(entry.name, b""))
-            found[path] = SourceFile(path, named[1], named[0]) if named else SourceFile(path, entry.size)
+            size, sha256 = (named[1], named[0]) if named else (entry.size, None)
+            found[path] = SourceFile(path, size, sha256, entry.name)
         if not found:
             raise SourceProblem("no_model", f"{self._where} holds no files.", "path")
         return found

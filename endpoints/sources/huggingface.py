@@ -77,7 +77,7 @@ class HuggingFaceSource:
 
     def files(self) -> list[SourceFile]:
         found = [
-            SourceFile(path, item.size or 0, item.lfs.sha256 if item.lfs else None)
+            SourceFile(path, item.size or 0, item.lfs.sha256 if item.lfs else None, item.blob_id or "")
             for item in self._info.siblings or ()
             if (path := inside(self.path, item.rfilename))
         ]

@@ -16,8 +16,8 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -110,6 +110,15 @@ def known_key(store: Path, key: str) -> str:
         return (store / "known" / key).read_text()
     except FileNotFoundError:
         return ""
+
+
+def digests(store: Path, paths: Sequence[Path]) -> dict[Path, str]:
+    """Of each of these files. Those that are links to blobs are called as their blobs are; others are read."""
+    blobs = {}
+    for blob in (store / "blobs").glob("??/*"):
+        with suppress(FileNotFoundError):
+            blobs[blob.stat().st_ino] = blob.name
+    return {path: blobs.get(path.stat().st_ino) or digest(path, store) for path in paths}
 
 
 def digest(path: Path, store: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -66,7 +66,7 @@ def _refused(cards: list[guide.Choice], reasons: Mapping[str, str]) -> list[guid
 def _source(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> Context:
     values = answers["source"]
     kind, kept = str(values.get("kind")), values.get(KEPT, {})
-    of_kind = {other: form if other == kind else _other(other, form, kept.get(other, {})) for other in KINDS}
+    of_kind = {other: form if other == kind else other_kind(other, form, kept.get(other, {})) for other in KINDS}
     cards = guide.with_checked(guide.SOURCES, kind)
     return {
         "sources": _refused(cards, form.one_of("kind").reasons),
@@ -86,9 +86,9 @@ def _seen(form: StepForm) -> Context:
     return {"look": form.seen, "report": report_of(form.seen), "offered": offered}
 
 
-def _other(kind: str, form: StepForm, typed: Context) -> SourceForm:
+def other_kind(kind: str, form: StepForm, typed: Context) -> StepForm:
     """The fields of a kind that isn't chosen, with what was typed there, under names of their own."""
-    return SourceForm(None, situation=form.situation, prefix=kind, initial={"kind": kind} | typed)
+    return type(form)(None, situation=form.situation, prefix=kind, initial={"kind": kind} | typed)
 
 
 def _models(judged: Judged, values: Context) -> list[Context]:

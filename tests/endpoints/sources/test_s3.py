@@ -170,7 +170,7 @@ def test_an_object_that_changed_since_it_was_pinned_is_refused(s3: S3, admin: An
     pinned = s3(path="changed", revision=revision)
     code, field, said = problem(lambda: pinned.fetch(tmp_path / "two", ignore, ["tiny.gguf"]))
     assert (code, field) == ("changed", "path")
-    assert "Deploy a new revision" in said
+    assert "Deploy a new revision, or import it again" in said
 
 
 def test_what_is_laid_into_the_folder_later_is_no_part_of_the_model(s3: S3, admin: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tir_console.up.folder import Folder
@@ -14,6 +15,8 @@ from tir_console.up.program import Program
 from tir_console.up.valkey import Valkey
 
 START_SECONDS = 30
+# What a crash of this machine would lose is of no use to anybody.
+CARELESS = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
 def _start(program: Program) -> None:
@@ -51,7 +54,8 @@ def _provide() -> None:
     if "DATABASE_URL" not in os.environ:
         postgres = Postgres(folder)
         postgres.prepare()
-        _start(postgres.program())
+        program = postgres.program()
+        _start(replace(program, command=(*program.command, *CARELESS)))
         os.environ["DATABASE_URL"] = postgres.url
     if "VALKEY_URL" not in os.environ:
         valkey = Valkey(folder)

@@ -46,7 +46,7 @@ class Steering:
     """Runs the controller for tests. `silent`: instances that don't answer; `sick`: healthy, but useless."""
 
     def __init__(self, runtime: InstantRuntime, monkeypatch: Any) -> None:
-        self.runtime = runtime
+        self.runtime, self.began = runtime, timezone.now()
         self.ahead = timedelta(0)
         self.silent: set[str] = set()
         self.sick: set[str] = set()
@@ -58,7 +58,7 @@ class Steering:
         monkeypatch.setattr("tests.runtimes.now", self.clock)
 
     def clock(self) -> datetime:
-        return timezone.now() + self.ahead
+        return self.began + self.ahead
 
     def turn(self, **by: float) -> None:
         self.ahead += timedelta(**by)

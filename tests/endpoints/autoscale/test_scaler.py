@@ -63,9 +63,13 @@ class Gateways:
         return {name: count for name, count in (shared | self.carried).items() if count}
 
     def pass_time(self, seconds: int, *endpoints: Endpoint) -> None:
-        """Every two seconds a decision, then the controller where there are endpoints to steer."""
-        for _ in range(seconds // 2):
-            self.steering.turn(seconds=2)
+        """Every two seconds a decision, then the controller where there are endpoints to steer. After half a
+        minute every six seconds: that is still no gap in what is known."""
+        passed = 0
+        while passed < seconds:
+            pace = 2 if passed < 30 else min(6, seconds - passed)
+            passed += pace
+            self.steering.turn(seconds=pace)
             scaler.autoscale(at=self.steering.clock())
             for one in endpoints:
                 self.steering.reconcile(one)

@@ -13,7 +13,7 @@ HOT = (
     *("heads", "framing", "line", "call", "errors", "client", "admit", "auth", "core", "routes", "rewrite"),
     *("exchange", "passing", "passage", "answer", "pool", "upstream", "sse", "usage", "quota", "share", "cells"),
     *("meter", "spool", "totals", "ended", "passport", "metrics", "access_log", "telemetry", "bodies"),
-    *("queue", "balance", "behind", "websocket", "tunnel", "app"),
+    *("queue", "balance", "behind", "websocket", "tunnel", "app", "awake"),
 )
 BESIDE = ("accounts/claims.py", "monitoring/histogram.py", "monitoring/redact.py", "monitoring/remembering.py")
 OFF = {"0", "false", "no", "off"}

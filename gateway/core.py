@@ -15,6 +15,7 @@ import orjson
 from gateway import errors
 from gateway.admit import HEALTH, Admitted, Place, Request, admit, allowed, locate
 from gateway.auth import UNKNOWN_KEY
+from gateway.awake import Awake
 from gateway.balance import Balancer
 from gateway.bodies import Sampler
 from gateway.client import Client, Limits
@@ -49,6 +50,7 @@ class Gateway:
         self.balancer = Balancer(clock)
         self.dispatch = Dispatch(self.balancer, clock, self._wake)
         self.pool = pool or Pool(clock)
+        self.awake = Awake(self.pool.loop)
         self.limits = limits or Limits()
         self.look_again: Callable[[], Awaitable[None]] | None = None  # read keys anew; the keeper's
         self.wake: Callable[[Route], None] | None = None  # an endpoint that sleeps; the keeper's
@@ -98,6 +100,8 @@ class Gateway:
             client.owner = errand = Errand(self, client, admitted, self.jobs)
             errand.begin()
             return
+        self.awake.met(self.awake.request)
+        self.awake.calls += 1
         client.owner = exchange = self._exchange(client, admitted)
         try:
             if admitted.route.bodies_one_in and not client.request.socket:

@@ -185,6 +185,8 @@ class Exchange:
                 b"x-request-id: %b\r\ncontent-type: application/json\r\ncontent-length: %b\r\n\r\n%b"
             ) % (self.admitted.rest.encode(), instance.authority, client.request_id, length, body)
         connection.send(wire, self)
+        awake = self.gateway.awake
+        awake.expect(awake.answer)
 
     # ── the answer ───────────────────────────────────────────────────────────────────────────────
     def came(self) -> None:
@@ -195,6 +197,8 @@ class Exchange:
                 return
             if answer is None:
                 self.first_byte_us = (perf_counter_ns() - self.started) // 1000
+                awake = self.gateway.awake
+                awake.met(awake.answer)
                 if connection.complete and head.status == 200 and not (head.streams or self.client.started):
                     self._came_whole(head.kind, connection.take())
                     return
@@ -427,6 +431,9 @@ class Exchange:
     def release(self) -> None:
         """The end of every path: nothing is held after it, and the line's next request may begin."""
         self.over = True
+        awake = self.gateway.awake
+        awake.calls -= 1
+        awake.expect(awake.request)
         self.answer = self.tokens = self._whole = None
         gateway, route = self.gateway, self.admitted.route
         connection, instance, self.connection = self.connection, self.instance, None

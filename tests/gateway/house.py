@@ -154,6 +154,7 @@ async def house(
     finally:
         if not server.draining:  # the test has stopped it itself
             await server.stop(patience=1)
+    assert app.gateway.awake.calls == 0, "every call that began has ended"
 
 
 class Counted:

@@ -19,7 +19,6 @@ app.conf.task_routes = {
     "endpoints.import_version": {"queue": "slow"},
     "endpoints.tidy_store": {"queue": "slow"},
     "endpoints.tidy_regions": {"queue": "slow"},
-    "gateway.tell_webhook": {"queue": "slow"},
 }
 # `expires` drops what a worker that was away would otherwise do many times over.
 app.conf.beat_schedule = {

@@ -18,7 +18,7 @@ PARTS = {
     "console": "daphne -b {host} -p 8000 -v 0 --no-server-name tir_console.asgi:application",
     "gateway": "python -m gateway",
     "control": "python -m tir_console.up.work control 8",
-    "slow": "python -m tir_console.up.work slow 2",
+    "slow": "python -m tir_console.up.work slow 4",
     "beat": "celery -A tir_console beat --schedule /tmp/beat",
     "migrate": "sh -c python manage.py migrate --no-input && python manage.py load_catalogue",
 }

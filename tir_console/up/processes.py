@@ -34,7 +34,7 @@ def workers(folder: Folder) -> list[Program]:
     work = (sys.executable, "-m", "tir_console.up.work")
     return [
         Program(name="control", command=(*work, "control", "8", str(folder.run / "beat"))),
-        Program(name="slow", command=(*work, "slow", "2")),
+        Program(name="slow", command=(*work, "slow", "4")),
     ]
 
 

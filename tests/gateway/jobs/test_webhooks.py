@@ -21,10 +21,12 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from accounts.refused import Refused
 from gateway.jobs import address, queue, webhooks
+from gateway.jobs.couriers import MOST, Couriers
 from gateway.jobs.judge import SUCCEEDED, End
 from gateway.jobs.models import AsyncRequest, Told, WebhookSecret
 from tests.gateway.jobs.harness import World, world
 from tests.gateway.jobs.receiver import receiver
+from tests.wait import until
 
 FORBIDDEN = [
     "127.0.0.1",
@@ -279,6 +281,34 @@ class TestDeliveries:
         assert "private" in one.deliveries.get().error
 
 
+@pytest.mark.django_db(transaction=True)
+class TestCouriers:
+    def test_a_receiver_that_hangs_holds_no_other_up(self, private: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        here, couriers = world(), Couriers()
+        with socket.create_server(("127.0.0.1", 0)) as silent, receiver().up() as at:
+            stuck, one = finished(here, f"http://127.0.0.1:{silent.getsockname()[1]}/"), finished(here, at.url)
+            couriers.send(len(webhooks.due()))
+            until(lambda: told(one) == Told.DELIVERED, what="the other one to be told")
+            assert told(stuck) == Told.WAITING
+            assert stuck.deliveries.count() == 0, "its try goes on"
+            silent.accept()[0].close()
+            until(lambda: couriers.idle, what="the try to end")
+        assert stuck.deliveries.get().status is None
+
+    def test_they_come_again_after_an_error_of_ours(self, private: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        here, couriers = world(), Couriers()
+        with receiver().up() as at:
+            one = finished(here, at.url)
+            with monkeypatch.context() as broken:
+                broken.setattr(webhooks, "deliver", lambda _: 1 / 0)
+                for _ in range(MOST + 1):
+                    couriers.send(1)
+                    until(lambda: couriers.idle, what="the courier to give up")
+            couriers.send(1)
+            until(lambda: couriers.idle, what="the courier to come back")
+        assert told(one) == Told.DELIVERED
+
+
 class TestSecrets:
     def test_during_a_rotation_either_secret_verifies_and_then_only_the_new_one(self, here: World) -> None:
         project = here.endpoint.project
@@ -404,3 +434,8 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
 
 def test_the_setting_is_off_unless_somebody_turns_it_on() -> None:
     assert django_settings.WEBHOOK_ALLOW_PRIVATE is False
+
+
+def told(one: AsyncRequest) -> str:
+    one.refresh_from_db()
+    return one.told

@@ -1,6 +1,7 @@
 """Towards engines: which headers travel, when a request may be sent again, and answers that are odd."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -217,6 +218,38 @@ async def test_an_answer_arrives_whole_however_it_came(tmp_path: Path, parts: li
     assert (answer.status, answer.body, answer.whole) == (200, b"{}", True)
 
 
+def framed(draw: random.Random, data: bytes) -> bytes:
+    """A chunk as nearly everybody writes it, and as the standard lets others."""
+    size = draw.choice(["%x", "%x", "%x", "%X", "00%x", "%x;a=b"]) % len(data)
+    return b"%b\r\n%b\r\n" % (size.encode(), data)
+
+
+def cut(draw: random.Random, data: bytes, most: int) -> list[bytes]:
+    at = sorted(draw.sample(range(1, len(data)), draw.randint(0, most)))
+    return [data[start:end] for start, end in zip([0, *at], [*at, len(data)], strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_stream_arrives_whole_however_it_was_framed_and_came(tmp_path: Path, seed: int) -> None:
+    """A chunk that comes in one read as one event goes on as it is, and everything else the long way."""
+    draw = random.Random(seed)
+    events = [draw.choice([EVENT, EVENT, b": still here\n\n", EVENT.replace(b"\n", b"\r\n")]) for _ in range(60)]
+    body = b"".join([EVENT, *events, DONE])
+    inside = cut(draw, body, 40) if seed % 3 == 0 else [EVENT, *events, DONE]  # a chunk need not be an event
+    wire = [framed(draw, part) for part in inside]
+    parts = cut(draw, b"".join(wire), 60) if seed % 2 else wire
+    head = EVENTS + b"transfer-encoding: chunked\r\n\r\n"
+    play = _apart(head, *parts, b"0\r\n\r\n", seconds=0.001)
+    async with Script(play=play) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+        await line.send(asked(body=STREAMED))
+        answer = await line.answer()
+        [record] = await gateway.settled()
+    assert (answer.status, answer.whole, answer.body) == (200, True, body)
+    said = sum(event.count(b"word ") for event in [EVENT, *events])
+    assert record.completion_tokens == -(-said * len("word ") // 4)
+    assert record.bytes_out == len(body)
+
+
 @pytest.mark.parametrize("head", [JSON + b"\r\n", JSON.replace(b"1.1", b"1.0") + b"\r\n"], ids=["1.1", "1.0"])
 async def test_an_answer_without_a_length_ends_with_its_connection(tmp_path: Path, head: bytes) -> None:
     assert (await played(tmp_path, head + b'{"a":', b"1}", stays=False)).body == b'{"a":1}'
@@ -322,12 +355,12 @@ async def test_an_answer_that_breaks_in_its_middle_is_seen_to_be_cut(tmp_path: P
         assert record.status == 502
 
 
-def _apart(*parts: bytes):  # type: ignore[no-untyped-def]
+def _apart(*parts: bytes, seconds: float = 0.05):  # type: ignore[no-untyped-def]
     async def play(writer: asyncio.StreamWriter) -> bool:
         for part in parts:
             writer.write(part)
             await writer.drain()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(seconds)
         return False
 
     return play

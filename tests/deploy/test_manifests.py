@@ -50,6 +50,7 @@ def test_every_part_passes_the_restricted_level_and_has_its_limits() -> None:
         for container in spec["containers"]:
             assert container["resources"]["limits"]["memory"], name
             assert container["resources"]["requests"]["cpu"], name
+            assert container["imagePullPolicy"] == "IfNotPresent", name
 
 
 @pytest.mark.parametrize("folder", ["console", "region"])

@@ -22,6 +22,7 @@ PERIOD = 5  # seconds between two probes
 SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
 FETCHER = "/etc/tir/fetch"  # where the fetching container finds what to fetch
 HOW = {"token_secret", "hub", "private"}  # of what is asked for what doesn't change the files
+PULL = "IfNotPresent"  # of our own images, which `:latest` would ask a registry for at each start
 FETCHER_CPU, FETCHER_MEMORY = "250m", 1 << 30
 
 
@@ -110,6 +111,8 @@ def _main(settings: Settings, workload: Workload, command: Command, name: str) -
         **_probes(image, command),
         "lifecycle": {"preStop": {"sleep": {"seconds": SETTLE}}},
     }
+    if command.engine != "custom":
+        container["imagePullPolicy"] = PULL
     if image.command:
         container["args"] = list(image.command)  # after the image's entrypoint, as `docker run IMAGE` has it
     if command.fetch:
@@ -178,6 +181,7 @@ def _fetch(settings: Settings, workload: Workload, command: Command) -> dict[str
     return {
         "name": FETCH,
         "image": settings.fetch_image,
+        "imagePullPolicy": PULL,
         "command": ["python", "-m", "endpoints.sources", f"{FETCHER}/source.json", MODEL_FOLDER],
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": {"cpu": FETCHER_CPU, "memory": memory}, "limits": {"memory": memory}},

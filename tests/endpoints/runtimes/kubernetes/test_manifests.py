@@ -149,6 +149,13 @@ def test_other_engines_get_the_folder_and_an_image_that_brings_its_model_gets_no
     assert "MODEL_PATH" not in {one["name"] for one in spec["containers"][0]["env"]}
 
 
+def test_our_images_need_no_registry_where_the_nodes_have_them_and_a_user_s_latest_is_the_latest() -> None:
+    ours = pod()
+    assert {one["imagePullPolicy"] for one in (*ours["initContainers"], *ours["containers"])} == {"IfNotPresent"}
+    own = replace(SERVED, command=Command("custom", "", "demo", image=Image("registry.example/a:latest")))
+    assert "imagePullPolicy" not in pod(own)["containers"][0]  # the cluster asks for `:latest` at each start
+
+
 def test_a_custom_image_is_run_as_its_user_wrote() -> None:
     main = pod(CUSTOM)["containers"][0]
     assert (main["image"], main["args"]) == ("ghcr.io/a/b:1", ["serve"])

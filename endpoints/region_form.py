@@ -9,9 +9,12 @@ from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
+from django.db import transaction
 from django.http import QueryDict
 
+from accounts.models import User
 from accounts.refused import Refused
+from endpoints import region_audit
 from endpoints.addresses import literal
 from endpoints.models import InstanceType, Region
 from endpoints.models.catalogue import RuntimeKind
@@ -103,6 +106,17 @@ class RegionForm(forms.ModelForm[Region]):
             self.add_error(None, problem)
         self.instance.config = config
         return self.cleaned_data
+
+    @transaction.atomic
+    def keep(self, *, by: User) -> Region:
+        """Save it, with what was changed in the audit."""
+        before = Region.objects.select_for_update().filter(pk=self.instance.pk).first()
+        saved = self.save()
+        if before is None:
+            region_audit.created(saved, by=by)
+        else:
+            region_audit.changed(before, saved, by=by)
+        return saved
 
     def _refuse_another(self) -> None:
         try:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 
 from accounts.people import person
 from accounts.refused import Refused
-from endpoints import bell
+from endpoints import bell, region_audit
 from endpoints.models import Region
 from endpoints.region_form import RegionForm
 
@@ -36,7 +36,9 @@ def staff(view: View) -> View:
 
 @staff
 def regions(request: HttpRequest) -> HttpResponse:
-    return render(request, "endpoints/regions.html", {"regions": Region.objects.counted()})
+    return render(
+        request, "endpoints/regions.html", {"regions": Region.objects.counted(), "audit": region_audit.entries()}
+    )
 
 
 @staff
@@ -54,8 +56,9 @@ def _form(request: HttpRequest, of: Region | None) -> HttpResponse:
     form = RegionForm(request.POST or None, instance=of)
     if request.POST.get("go") == "add-host" or not form.is_valid():
         status = 422 if form.is_bound and form.errors and "go" not in request.POST else 200
-        return render(request, "endpoints/region.html", {"form": form, "here": of}, status=status)
-    saved = form.save()
+        context = {"form": form, "here": of, "audit": region_audit.entries(of) if of else []}
+        return render(request, "endpoints/region.html", context, status=status)
+    saved = form.keep(by=person(request))
     _ask(saved)
     messages.success(request, f"{saved.name} is saved, and is being asked what it has.")
     return redirect("endpoints:region", slug=saved.slug)
@@ -83,7 +86,7 @@ def test(request: HttpRequest, slug: str) -> HttpResponse:
 def delete(request: HttpRequest, slug: str) -> HttpResponse:
     here = get_object_or_404(Region, slug=slug)
     try:
-        here.discard()
+        here.discard(by=person(request))
     except Refused as refused:
         messages.error(request, str(refused))
         return redirect("endpoints:region", slug=slug)

@@ -74,13 +74,7 @@ class Project(models.Model):
 
     def note(self, what: str, message: str, *, by: User | ApiKey | None) -> AuditEntry:
         """Write an act on this project's people or keys into its audit."""
-        return AuditEntry.objects.create(
-            project=self,
-            who=by if isinstance(by, User) else None,
-            who_text=str(by or "")[:160],
-            what=what,
-            message=message[:300],
-        )
+        return AuditEntry.write(what, message, by=by, project=self)
 
     def role_of(self, user: Any) -> Role | None:
         if not user.is_authenticated:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models import Count, Q
 
+from accounts.models import AuditEntry, User
 from accounts.refused import Refused
 
 SILENCE = timedelta(seconds=1)
@@ -79,8 +80,8 @@ class Region(models.Model):
             raise Refused(f"It can't become another kind of place while {_some(names)} run here.", field="runtime")
 
     @transaction.atomic
-    def discard(self) -> None:
-        """Delete it for good. Raises Refused while endpoints run here, or once any did."""
+    def discard(self, *, by: User) -> None:
+        """Delete it for good, with the act in the audit. Raises Refused while endpoints run here, or once any did."""
         Region.objects.select_for_update().get(pk=self.pk)
         if names := self._living():
             raise Refused(f"“{self.name}” is used by {_some(names)}. Delete them first.", code="in_use")
@@ -90,6 +91,7 @@ class Region(models.Model):
                 "Take it out of the choice instead.",
                 code="in_use",
             )
+        AuditEntry.write("region.deleted", f"Deleted the region “{self.slug}”.", by=by)
         self.delete()
 
     def _living(self) -> list[str]:

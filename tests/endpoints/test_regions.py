@@ -10,6 +10,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from accounts.models import AuditEntry
 from endpoints import regions
 from endpoints.capacity import Capacity
 from endpoints.models import Region
@@ -296,3 +297,50 @@ def test_saving_a_page_as_it_is_changes_no_setting(client: Client, kind: str) ->
     answer = client.post("/regions/far/", Fields(seen(client, "/regions/far/")).filled)
     assert answer.status_code == 302
     assert Region.objects.get(slug="far").config == WHOLE[kind]
+
+
+# ── who did what ────────────────────────────────────────────────────────────────────────────────────
+def acts() -> list[tuple[str, str, str]]:
+    """What, by whom and in which words, the first first."""
+    rows = AuditEntry.objects.filter(project=None).order_by("pk")
+    return [(entry.what, entry.who_text, entry.message) for entry in rows]
+
+
+def test_every_act_on_a_region_is_audited_without_values(client: Client) -> None:
+    client.post("/regions/new/", BASE | HOST | {"runtime": "docker"})
+    moved = HOST | {"host_address": ["10.0.0.6", ""], "host_key": ["/etc/tir/new-key.pem", ""]}
+    client.post("/regions/far/", {"name": "Far off", "runtime": "docker"} | moved)
+    client.post("/regions/far/", {"name": "Far off", "runtime": "docker", "enabled": "on"} | moved)
+    client.post("/regions/far/", {"name": "Far off", "runtime": "docker", "enabled": "on"} | moved)
+    client.post("/regions/far/delete/")
+    who = str(make.user("staff"))
+    assert acts() == [
+        ("region.created", who, "Added the region “far”: Docker."),
+        ("region.disabled", who, "No longer offers the region “far” for new endpoints."),
+        ("region.credentials_replaced", who, "Replaced credentials of the region “far”: key of host one."),
+        ("region.changed", who, "Changed the region “far”: its name to “Far off”, host one (address)."),
+        ("region.enabled", who, "Offers the region “far” for new endpoints again."),
+        ("region.deleted", who, "Deleted the region “far”."),
+    ]
+    assert "Deleted the region “far”" in seen(client, "/regions/")
+
+
+def test_a_clusters_account_and_nodes_are_told_apart_in_the_audit(client: Client) -> None:
+    client.post("/regions/new/", BASE | CLUSTER)
+    other = CLUSTER | {"kubeconfig": "/etc/tir/other", "namespace": "apart", "selector_default": "gpu=t4"}
+    client.post("/regions/far/", BASE | other)
+    assert [message for _, _, message in acts()[1:]] == [
+        "Replaced credentials of the region “far”: kubeconfig.",
+        "Changed the region “far”: instance types, namespace.",
+    ]
+    page = seen(client, "/regions/far/")
+    assert "Replaced credentials of the region" in page
+    make.region("near")
+    assert "Replaced credentials" not in seen(client, "/regions/near/")
+
+
+def test_an_act_that_is_refused_is_no_act(client: Client) -> None:
+    make.endpoint(name="busy")
+    client.post("/regions/local/delete/")
+    client.post("/regions/local/", {"name": "This", "runtime": "docker"})
+    assert acts() == []

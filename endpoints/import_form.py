@@ -55,9 +55,9 @@ class ImportForm(SourceForm):
         return form
 
     def prepare(self) -> None:
-        super().prepare()
         self.one_of("kind").choices = [(kind.value, kind.label) for kind in KINDS]
         self.fields["kind"].initial = SourceKind.HUGGING_FACE
+        super().prepare()
 
     def dotted(self, name: str) -> str:
         return name if name == "only" else super().dotted(name)

@@ -104,7 +104,7 @@ def _form_page(
         "secret": SecretForm(project=here.project),
         "inline_secret": True,
     }
-    status = 422 if form.errors else 200
+    status = 422 if form.errors and request.method == "POST" else 200
     return render(request, "endpoints/import_new.html", context | more, status=status)
 
 

@@ -445,7 +445,8 @@ def _call(method: str, path: str, secret: str | None, *, user: User | None = Non
     if user:
         client.force_login(user)
     headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-    body = {"instances": 1} if path.endswith("/scale") else {}
+    body: dict[str, Any] = {"instances": 1} if path.endswith("/scale") else {}
+    body |= {"source": {"kind": "gcs"}} if path.endswith("/imports") else {}
     kind = "application/offset+octet-stream" if "/uploads" in path else "application/json"
     if "/uploads" in path:  # two bytes of a new file, or of the one that is awaited
         headers |= {

@@ -263,6 +263,14 @@ def test_one_runs_at_a_time_and_the_next_is_rung_after_it(tiny: Import) -> None:
     assert tiny.run(second).state == "done"
 
 
+def test_the_form_begins_with_hugging_face_and_keeps_what_was_typed_for_other_kinds(tiny: Import) -> None:
+    page = tiny.client.get(tiny.url).content.decode()
+    assert 'name="model_id"' in page
+    assert 'value="huggingface" id="id_kind_huggingface" checked' in page
+    page = tiny.refused(**{"model_id": "", "git-url": "https://git.example.com/team/model.git"})
+    assert 'name="git-url" value="https://git.example.com/team/model.git"' in page
+
+
 # ── credentials and errors at their fields ───────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("answers", "field"),
@@ -305,7 +313,9 @@ def test_a_secret_that_is_gone_when_the_worker_needs_it_is_said_at_its_field(tin
     Secret.objects.all().delete()
     one = tiny.run(one)
     assert (one.state, one.field) == ("failed", "token_secret")
-    again = tiny.client.get(f"{tiny.url}?again={one.pk}").content.decode()
+    answer = tiny.client.get(f"{tiny.url}?again={one.pk}")
+    assert answer.status_code == 200
+    again = answer.content.decode()
     assert 'id="id_token_secret_error"' in again
     assert 'value="lab/gated"' in again
 

@@ -81,7 +81,7 @@ class Region(models.Model):
 
     @transaction.atomic
     def discard(self, *, by: User) -> None:
-        """Delete it for good, with the act in the audit. Raises Refused while endpoints run here, or once any did."""
+        """Delete it for good, with an audit entry. Raises Refused while endpoints run here, or once any did."""
         Region.objects.select_for_update().get(pk=self.pk)
         if names := self._living():
             raise Refused(f"“{self.name}” is used by {_some(names)}. Delete them first.", code="in_use")

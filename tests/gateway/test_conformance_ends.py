@@ -166,7 +166,7 @@ async def stands(engine: Engine) -> int:
     return before
 
 
-async def test_a_idlethat_does_not_read_slows_the_engine_and_costs_little(tmp_path: Path) -> None:
+async def test_a_caller_that_does_not_read_slows_the_engine_and_costs_little(tmp_path: Path) -> None:
     async with Engine(words=400_000) as engine, house(tmp_path, engine) as gateway:  # some 60 MB
         async with deaf(gateway, asked(body=STREAMED)) as idle:
             assert await stands(engine) < 20_000_000

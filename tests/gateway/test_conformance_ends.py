@@ -196,7 +196,7 @@ async def test_a_large_answer_in_one_piece_is_held_back_too(tmp_path: Path) -> N
         assert record.status == 499
 
 
-async def test_a_idlethat_reads_late_gets_everything(tmp_path: Path) -> None:
+async def test_a_caller_that_reads_late_gets_everything(tmp_path: Path) -> None:
     async with Engine(words=50_000) as engine, house(tmp_path, engine) as gateway:
         async with caller(gateway, limit=2**16) as line:
             await line.send(asked("POST", CHAT, "connection: close", body=STREAMED))
@@ -209,7 +209,7 @@ async def test_a_idlethat_reads_late_gets_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [400_000, 20_000], ids=["in the middle", "at the end"])
-async def test_a_idlethat_never_reads_is_cut_off_in_the_end(
+async def test_a_caller_that_never_reads_is_cut_off_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int
 ) -> None:
     monkeypatch.setattr(transport, "STALL_SECONDS", 0.2)

@@ -37,7 +37,7 @@ def test_a_pull_reports_and_says_what_is_there_now(docker_runtime: DockerRuntime
     lines: list[str] = []
     assert not docker_runtime.prepared(mine)
     said = docker_runtime.prepare(mine, lines.append)
-    assert said.endswith("pulled on test.")
+    assert "pulled on test. Its requirements: " in said
     assert lines[0].startswith("Pulling 127.0.0.1:")
     assert docker_runtime.prepared(mine)
     assert PASSWORD not in " ".join(lines)
@@ -74,6 +74,29 @@ def test_a_registry_that_is_away_is_an_outage(docker_runtime: DockerRuntime) -> 
         docker_runtime.prepare(command(Image("127.0.0.1:9/team/own:1")), print)
 
 
+def test_an_image_starts_while_its_registry_is_away_for_whom_it_was_pulled_before(
+    docker_runtime: DockerRuntime, registry: Registry, mine: Command
+) -> None:
+    docker_runtime.prepare(mine, print)
+    registry.server.shutdown()
+    registry.server.server_close()
+    assert "can't be asked now" in docker_runtime.prepare(mine, print)
+    for other in (Image(registry.image), Image(registry.image, username=registry.user, password="another")):
+        with pytest.raises(Unavailable, match="can't be asked"):
+            docker_runtime.prepare(command(other), print)
+    kept = docker_runtime.vouched.file.read_text()
+    assert PASSWORD not in kept
+
+
+def test_a_users_own_image_is_judged_by_what_it_must_bring(docker_runtime: DockerRuntime, mine: Command) -> None:
+    lines: list[str] = []
+    said = docker_runtime.prepare(mine, lines.append)
+    assert "Good: start: the image's own command." in lines
+    assert "Good: user: it runs as 1000, without further rights. It writes only to /tmp." in lines
+    assert "Look at this: port: the image exposes none. It must listen on 8000, on all its addresses." in lines
+    assert said.endswith("Its requirements: 5 good, 1 to look at.")
+
+
 def test_a_pre_built_image_that_is_not_there_says_where_it_comes_from(docker_runtime: DockerRuntime) -> None:
     with pytest.raises((Rejected, Unavailable), match="from deploy/images"):
         docker_runtime.prepare(command(Image("tir-serving-moon:1"), engine="python"), print)
@@ -85,7 +108,7 @@ def test_no_name_of_an_image_is_refused(docker_runtime: DockerRuntime) -> None:
 
 
 def test_an_image_made_here_needs_no_registry(docker_runtime: DockerRuntime) -> None:
-    assert docker_runtime.prepare(command(Image(IMAGE)), print) == f"{IMAGE} is on test."
+    assert docker_runtime.prepare(command(Image(IMAGE)), print).startswith(f"{IMAGE} is on test.")
 
 
 def test_cancelling_ends_a_pull(docker_runtime: DockerRuntime, mine: Command) -> None:

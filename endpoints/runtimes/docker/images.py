@@ -17,6 +17,7 @@ from urllib3.exceptions import HTTPError
 from endpoints.runtimes.base import Command, Image, Rejected, Report, Unavailable
 from endpoints.runtimes.docker.containers import CUSTOM, OURS
 from endpoints.runtimes.docker.hosts import Host, asking, words
+from endpoints.runtimes.docker.record import Vouched
 
 REPORT_EVERY = 1.0  # seconds between two lines about a pull
 BUILT = "tir-built"  # the repository of images with a model's own packages
@@ -62,9 +63,9 @@ def _name(base: Mapping[str, Any], command: Command) -> str:
     return f"{BUILT}:{digest[:24]}"
 
 
-def bring(host: Host, command: Command, report: Report) -> str:
+def bring(host: Host, command: Command, report: Report, vouched: Vouched) -> str:
     """Have the image on this host; one sentence. Rejected if it can't be had as it is named."""
-    said = _pull(host, command, report)
+    said = _pull(host, command, report, vouched)
     base = inspect(host, _image(command).name)
     if base is None:
         raise Unavailable(f"{_image(command).name} was taken off {host.name} meanwhile")
@@ -74,8 +75,9 @@ def bring(host: Host, command: Command, report: Report) -> str:
     return f"The model's packages are built into an image on {host.name}."
 
 
-def _pull(host: Host, command: Command, report: Report) -> str:
-    """Ask the registry unless what is there is good: see `_fresh`."""
+def _pull(host: Host, command: Command, report: Report, vouched: Vouched) -> str:
+    """Ask the registry unless what is there is good: see `_ask_again`. One that is away stops nobody to whom it
+    gave just this image before, by the same name and credential."""
     image = _image(command)
     there = inspect(host, image.name)
     if there and not _ask_again(there, command):
@@ -84,9 +86,11 @@ def _pull(host: Host, command: Command, report: Report) -> str:
     try:
         _follow(host, _pulling(host, command), f"Pulling {image.name} on {host.name}", report, image)
     except Unavailable:
-        if there and command.engine != CUSTOM:
+        if there and (command.engine != CUSTOM or vouched.knows(host.name, there["Id"], image)):
             return f"{image.name} is on {host.name}; whether the registry has a newer one can't be asked now."
         raise
+    if command.engine == CUSTOM and (pulled := inspect(host, image.name)):
+        vouched.note(host.name, pulled["Id"], image)
     return f"{image.name} pulled on {host.name}."
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from endpoints.runtimes.base import Image
 
 
 class Record:
@@ -50,6 +53,31 @@ class Brought(Record):
     def drop(self, host: str, image: str) -> None:
         with self.open() as known:
             known.get(host, {}).pop(image, None)
+
+
+class Vouched(Record):
+    """Which images a registry gave to whom, so that those may start them while it is away. Of a credential only a
+    digest is kept, with the name that was asked for."""
+
+    MOST = 200  # a host
+
+    def note(self, host: str, image_id: str, image: Image) -> None:
+        with self.open() as known:
+            given = known.setdefault(host, {})
+            mark = _mark(image)
+            given[image_id] = sorted({*given.pop(image_id, ()), mark})
+            for oldest in list(given)[: -self.MOST]:
+                del given[oldest]
+
+    def knows(self, host: str, image_id: str, image: Image) -> bool:
+        with self.open() as known:
+            return _mark(image) in known.get(host, {}).get(image_id, ())
+
+
+def _mark(image: Image) -> str:
+    salt = image.name.encode()
+    told = f"{image.username}\0{image.password}".encode()
+    return hashlib.scrypt(told, salt=salt, n=1 << 12, r=8, p=1, dklen=16).hex()
 
 
 class Whereabouts(Record):

@@ -30,7 +30,7 @@ from endpoints.runtimes.base import (
     Unprepared,
     Workload,
 )
-from endpoints.runtimes.docker import images, logs, tidying
+from endpoints.runtimes.docker import images, logs, requirements, tidying
 from endpoints.runtimes.docker.containers import (
     CUSTOM,
     LEAVING,
@@ -47,7 +47,7 @@ from endpoints.runtimes.docker.fleet import Fleet, Where
 from endpoints.runtimes.docker.gpus import Room, choose
 from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, let_read, words
 from endpoints.runtimes.docker.logs import Anchors
-from endpoints.runtimes.docker.record import Brought, Whereabouts
+from endpoints.runtimes.docker.record import Brought, Vouched, Whereabouts
 from endpoints.runtimes.docker.usage import Meter
 
 LOOK_EVERY = 0.2
@@ -112,6 +112,7 @@ class DockerRuntime:
         self.locks = data_dir.resolve() / "locks"
         self.anchors = Anchors(data_dir.resolve() / "docker" / "logs")
         self.brought = Brought(data_dir.resolve() / "docker" / "images.json")
+        self.vouched = Vouched(data_dir.resolve() / "docker" / "vouched.json")
         self.whereabouts = Whereabouts(data_dir.resolve() / "docker" / "whereabouts.json")
         self.fleet = Fleet(hosts, installation, cpu_overcommit, self.whereabouts)
         self.meter = Meter()
@@ -147,12 +148,23 @@ class DockerRuntime:
 
     def _bring(self, host: Host, command: Command, report: Report) -> str:
         there = images.found(host, command)
-        said = images.bring(host, command, report)
+        said = images.bring(host, command, report, self.vouched)
         now = images.found(host, command)
         for each in (command.image.name if command.image and not there else "", images.built(now)):
             if each:
                 self.brought.note(host.name, each, time.time())
-        return said
+        return f"{said} {self._judged(host, command, now, report)}" if command.engine == CUSTOM else said
+
+    def _judged(self, host: Host, command: Command, image: Mapping[str, Any] | None, report: Report) -> str:
+        """What an image of a user's own brings of what it must, line by line. Rejected if it can't run."""
+        if image is None or command.image is None:
+            raise Unavailable(f"its image was taken off {host.name} meanwhile")
+        with asking(host) as client:
+            arch = str(client.version().get("Arch") or "")
+        lines = requirements.report_of(image, command, command.image, user=self._user(command, image), arch=arch)
+        for line in lines:
+            report(line)
+        return requirements.summary(lines)
 
     def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
         """Take away what nothing needs; which images. `keep` names those that a revision may want again."""

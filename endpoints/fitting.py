@@ -59,11 +59,7 @@ def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None
     if spec.memory_gib:
         need = stated(int(spec.memory_gib * GIB), device_of(machine))
     if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
-        raise Unfit(
-            "DoesNotFit",
-            f"It needs {_gib(need.need_bytes)} and {machine.slug} has {_gib(need.available_bytes)}. "
-            "Choose a larger machine, a shorter length or fewer sequences.",
-        )
+        raise Unfit("DoesNotFit", _too_large(need, machine))
     known = "need not known"
     if need is not None and need.need_bytes:
         how = "by your own figure: " if spec.memory_gib else "measured before: " if need.measured else ""
@@ -120,6 +116,18 @@ def device_of(machine: InstanceType) -> Device:
     if machine.has_gpu:
         return Device("gpu", machine.gpu_memory_bytes, utilization=GPU_UTILIZATION)
     return Device("cpu", machine.memory_bytes)
+
+
+def _too_large(need: Estimate, machine: InstanceType) -> str:
+    """What it needs, what there is, and how much of it would fit."""
+    if (need.need_bytes or 0) <= need.available_bytes:
+        return f"{' '.join(need.notes)} Choose a machine with another number of GPUs."
+    said = f"It needs {_gib(need.need_bytes)} and {machine.slug} has {_gib(need.available_bytes)}."
+    if not need.largest_length and not need.largest_concurrency:
+        return f"{said} Choose a larger machine."
+    fits = [f"{need.largest_length:,} tokens"] if need.largest_length else []
+    fits += [f"{need.largest_concurrency:,} sequences of this length"] if need.largest_concurrency else []
+    return f"{said} What fits is {' or '.join(fits)}. Choose that, or a larger machine."
 
 
 def _gguf_problems(spec: Spec, found: Found) -> list[str]:

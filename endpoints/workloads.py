@@ -16,7 +16,7 @@ from endpoints.origin import version_of
 from endpoints.planner.limits import loading_deadline
 from endpoints.runtimes.base import Command, Image, Rejected, Workload
 from endpoints.sources import SourceProblem
-from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec, Truncation
+from endpoints.spec import Framework, LlmSpec, SourceKind, SourceSpec, Spec, Truncation
 
 MODEL_PATH = "MODEL_PATH"
 IN_IMAGE = "(in the image)"  # a revision's model path where nothing of ours brings the model
@@ -58,7 +58,7 @@ def command_of(endpoint: Endpoint, revision: Revision, *, fetches: bool) -> Comm
         alias=endpoint.name,
         image=_image(endpoint, spec),
         requirements=(resolved.get("layout") or {}).get("requirements", ""),
-        options=_options(spec.llm),
+        options=_options(spec.llm) | _pickled(spec, resolved),
         fetch=_pinned(endpoint, source, resolved) if fetches and not brings else None,
         credential=_credential(endpoint, revision) if fetches else "",
         startup_seconds=_startup(spec, resolved),
@@ -145,6 +145,14 @@ def _options(llm: LlmSpec) -> dict[str, str | int | float]:
         "tokenizer_type": str(llm.tokenizer_type),
         "padding": str(llm.padding),
     }
+
+
+def _pickled(spec: Spec, resolved: dict[str, Any]) -> dict[str, bool]:
+    """Let transformers and vLLM load weights that are only pickled: they were looked through when they came.
+    Where there are safetensors, nothing else is loaded."""
+    files = resolved.get("files", ())
+    pickles = spec.engine in (Framework.VLLM, Framework.PYTORCH) and files
+    return {"allow_pickle": True} if pickles and not any(file.endswith(".safetensors") for file in files) else {}
 
 
 def _environment(region: Region, revision: Revision) -> dict[str, str]:

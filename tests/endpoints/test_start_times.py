@@ -62,3 +62,23 @@ def test_a_large_model_gets_the_time_that_its_size_needs() -> None:
     Revision.objects.update(resolved={"size": 600 * SLOWEST_LINK, "commit": "1", "file": "", "files": []})
     command = command_of(endpoint, endpoint.revisions.get(), fetches=False)
     assert command.startup_seconds == 600 + 600
+
+
+@pytest.mark.parametrize(
+    ("framework", "files", "allowed"),
+    [
+        ("pytorch", ["config.json", "pytorch_model.bin"], True),
+        ("vllm", ["config.json", "pytorch_model-00001-of-00002.bin"], True),
+        ("pytorch", ["config.json", "pytorch_model.bin", "model.safetensors"], None),
+        ("python", ["model.py", "weights/all.pt"], None),
+        ("llama.cpp", ["tiny.gguf"], None),
+    ],
+)
+def test_pickled_weights_are_loaded_where_there_are_no_others(
+    framework: str, files: list[str], allowed: bool | None
+) -> None:
+    """They were looked through when they were fetched."""
+    endpoint = launched("process", framework=framework)
+    Revision.objects.update(resolved={"size": 1, "commit": "1", "file": "", "files": files})
+    command = command_of(endpoint, endpoint.revisions.get(), fetches=False)
+    assert command.options.get("allow_pickle") is allowed

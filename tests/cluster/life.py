@@ -142,6 +142,8 @@ class Life:
             if self._ending[name] <= 0:
                 del self._ending[name]
                 self.store.remove(key)
+            elif self._ending[name] <= self.ending // 2:  # its containers end before its object goes
+                self.store.status(key, self._stopped(pod))
         elif not pod["spec"].get("nodeName"):
             self._schedule(pod)
         elif pod["status"]["phase"] not in {"Failed", "Succeeded"}:
@@ -187,6 +189,13 @@ class Life:
         ready = "True" if "running" in main["state"] else "False"
         status["conditions"].append({"type": "Ready", "status": ready})
         return status
+
+    def _stopped(self, pod: Object) -> Object:
+        ends = [
+            self.ended(pod, one, 0, "Completed") if "running" in one["state"] else one
+            for one in pod["status"].get("containerStatuses", ())
+        ]
+        return {**pod["status"], "containerStatuses": ends, "phase": "Succeeded"}
 
     def _container(self, pod: Object, name: str) -> Object:
         both = [*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())]

@@ -41,10 +41,16 @@ def split(instance: str) -> tuple[str, int]:
 
 def observed(pod: Pod, at: datetime, numbers: reasons.Numbers = lambda _pod: "") -> dict[str, Observed]:
     """The lives of one pod that can be told of and are not forgotten."""
-    told = _Told(pod, at, numbers)
+    told = _Told(pod, at, numbers).all()
+    return {
+        one.name: one for life, one in told.items() if one.phase != Phase.EXITED or not is_forgotten(pod, life)
+    }
+
+
+def is_forgotten(pod: Pod, life: int) -> bool:
+    """Whether this life's end is not to be told of any more."""
     dropped = labels.annotation(pod, labels.FORGOTTEN)
-    forgotten = int(dropped) if dropped.isdigit() else -1
-    return {one.name: one for life, one in told.all().items() if one.phase != Phase.EXITED or life > forgotten}
+    return dropped.isdigit() and life <= int(dropped)
 
 
 def life_of(pod: Pod) -> int:
@@ -99,7 +105,7 @@ class _Told:
         self.life = life_of(pod)
 
     def all(self) -> dict[int, Observed]:
-        if (self.pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"}:
+        if (self.pod.get("status") or {}).get("phase") in {"Failed", "Succeeded"} and not _was_stopped(self.pod):
             return {self.life: self.given_up()}
         if is_leaving(self.pod):
             return self.leaving()
@@ -228,6 +234,13 @@ def _present_end(pod: Pod) -> End | None:
         if "waiting" in state and last.get("terminated") and not _being_made(one):
             return End(last["terminated"], of_fetch)
     return None
+
+
+def _was_stopped(pod: Pod) -> bool:
+    """Whether it ended because it was deleted, and its object goes next: the cluster didn't give it up."""
+    ended = "terminated" in (_status(pod, MAIN).get("state") or {})
+    reason = (pod.get("status") or {}).get("reason")
+    return is_leaving(pod) and ended and not reason and not reasons.condition(pod, "DisruptionTarget")
 
 
 def _being_made(status: Status) -> bool:

@@ -70,6 +70,8 @@ class Logs:
             if refused.status == 404:
                 return []
             raise
+        if lives.is_leaving(pod) and lives.is_forgotten(pod, life):
+            return []
         with self._lock:
             mark = self._marks.get(name)
         if mark is not None and mark.offset == after:

@@ -228,9 +228,10 @@ class KubernetesRuntime:
 
     def _forget(self, pod: Object, life: int) -> None:
         name = pod["metadata"]["name"]
-        if lives.is_leaving(pod):
-            return
-        if not lives.is_active(pod):  # nobody counts it any more
+        if lives.is_leaving(pod):  # its object stays for a moment after its end
+            self._note(name, {labels.FORGOTTEN: str(life)})
+            self._drop_when_idle(_of(pod))
+        elif not lives.is_active(pod):  # nobody counts it any more
             self._delete(name)
         elif life < lives.life_of(pod) or not lives.is_down(pod):
             self._note(name, {labels.FORGOTTEN: str(life)})

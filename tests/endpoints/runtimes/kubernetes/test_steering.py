@@ -123,7 +123,11 @@ def test_the_last_word_takes_everything_away(runtime: KubernetesRuntime, cluster
     assert deployment(cluster)["spec"]["replicas"] == 0
     until(lambda: not deployment(cluster)["status"]["replicas"], what="the count to follow")
     runtime.forget(name)
-    assert [key for key in cluster.store.objects if key[0] != "nodes"] == []
+    assert runtime.observe() == {}  # even while the pod's object outlives its containers
+    until(
+        lambda: {kind for kind, _, _ in cluster.store.objects} == {"nodes"},
+        what=lambda: f"{cluster.store.objects}",
+    )
 
 
 def test_a_revision_that_is_wanted_again_is_not_taken_away(

@@ -376,6 +376,9 @@ def test_each_address_opens_only_to_those_it_is_for(name: str, world: World) -> 
 
 def test_the_administration_is_for_staff(world: World) -> None:
     names = sorted({name for name, arguments in addresses() if name.startswith("admin:") and not arguments})
+    clients = {who: Client() for who in [*ROLES, "charlie"]}
+    for who, client in clients.items():
+        client.force_login(world.people[who])
     tried = 0
     for name in names:
         try:
@@ -385,9 +388,7 @@ def test_the_administration_is_for_staff(world: World) -> None:
         if name in ("admin:login", "admin:logout"):
             continue
         tried += 1
-        for who in [*ROLES, "charlie"]:
-            client = Client()
-            client.force_login(world.people[who])
+        for who, client in clients.items():
             assert client.get(path).status_code in (302, 403), f"{who} sees {path}"
         assert Client().get(path).status_code == 302, f"anybody sees {path}"
     assert tried > 10

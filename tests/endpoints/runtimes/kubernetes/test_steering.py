@@ -124,10 +124,7 @@ def test_the_last_word_takes_everything_away(runtime: KubernetesRuntime, cluster
     until(lambda: not deployment(cluster)["status"]["replicas"], what="the count to follow")
     runtime.forget(name)
     assert runtime.observe() == {}  # even while the pod's object outlives its containers
-    until(
-        lambda: {kind for kind, _, _ in cluster.store.objects} == {"nodes"},
-        what=lambda: f"{cluster.store.objects}",
-    )
+    until(lambda: {kind for kind, _, _ in cluster.store.objects} == {"nodes"}, what="nothing to be left")
 
 
 def test_a_revision_that_is_wanted_again_is_not_taken_away(

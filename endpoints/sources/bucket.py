@@ -22,6 +22,7 @@ from endpoints.sources.looking import look
 from endpoints.sources.paths import inside
 
 MOST: Final = 20_000  # objects of a model's folder
+MOST_BYTES: Final = 1 << 60
 PIN: Final = re.compile(r"[0-9a-f]{40}")
 
 
@@ -76,6 +77,8 @@ class BucketSource:
     def check(self, engine: str = "llama.cpp") -> Found:
         found = look(self, revision="", engine=engine, where=self._where, wanted=self.file, field="path")
         chosen = next((one.files for one in found.choices if one.path == found.default_file), None)
+        if chosen is None:  # who may list a bucket may not be the one who may read it
+            self.bucket.piece(min(self._items.values(), key=lambda item: item.size or MOST_BYTES), 0, 1)
         if chosen is None and PIN.fullmatch(self.revision):
             return replace(found, revision=self.revision)  # `fetch` knows which files it was pinned to
         return replace(found, revision=self.pin(chosen or [file.path for file in found.files]))

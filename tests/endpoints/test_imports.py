@@ -360,6 +360,7 @@ def test_objects_of_a_bucket_are_pinned_by_their_names_and_never_mixed(tiny: Imp
     bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"first")
     given = {"kind": "s3", "shown": "s3", "bucket": "models", "path": "tiny", "url": url, "only": "a.gguf"}
     Secret.store(tiny.project, "s3-secret", "x", by=make.user("alice"))
+    assert 'id="id_access_key_error"' in tiny.refused(**given), "everybody may list it, and nobody read it"
     given |= {"access_key": "AKIA1", "token_secret": "s3-secret"}
     one = tiny.begun(**given)
     bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"what isn't imported may change")

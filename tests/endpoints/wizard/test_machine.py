@@ -85,6 +85,19 @@ def test_a_model_larger_than_the_memory(way: Way) -> None:
     assert "The model needs at least" in way.refused("machine", instance_type="c6i.large")
 
 
+@pytest.mark.parametrize(
+    ("gib", "words"), [(1, "Fits: "), (3.6, "Tight: only "), (4.2, "Does not fit: needs "), (0, "Unknown. ")]
+)
+def test_the_panel_says_whether_it_fits_and_what_would(way: Way, gib: float, words: str) -> None:
+    way.to("machine")
+    way.passes("machine", instance_type="c6i.large")
+    weigh(gib)
+    page = way.see("llm")
+    assert words in page
+    assert ("Largest length that fits: " in page) is (words in ("Fits: ", "Tight: only "))
+    assert ("Most sequences of this length: " in page) is (words in ("Fits: ", "Tight: only "))
+
+
 def test_a_model_too_large_for_every_machine_is_never_deployed(way: Way) -> None:
     weigh(1000)
     way.to("machine")

@@ -34,8 +34,10 @@ def new(request: HttpRequest, project: str, name: str) -> HttpResponse:
     """GET shows the form, also for another try; POST tests the source, stores a secret for it, or begins."""
     here = access.membership(request.user, project, Right.OPERATE)
     model = model_of(here.project, name)
+    failed = _failed(request, model)
     if request.method != "POST":
-        return _form_page(request, here, model, _asked_again(request, here, model), {})
+        form = ImportForm.again(failed, here.project) if failed else ImportForm.of(here.project)
+        return _form_page(request, here, model, form, {})
     values = posts.answers("source", {}, request.POST) | {"only": request.POST.get("only", "").replace("\0", "")}
     go = "test" if request.POST.get("use_host_key") else request.POST.get("go", "")
     secret = SecretForm(request.POST, project=here.project) if go == "secret" else None
@@ -50,17 +52,19 @@ def new(request: HttpRequest, project: str, name: str) -> HttpResponse:
     if about.is_valid() and form.is_valid() and form.test() and go != "test":
         made = _begin(request, model, form, about)
         if made is not None:
+            if failed:
+                failed.cancel(by=person(request))
             return redirect("endpoints:import", project=project, name=name, pk=made.pk)
     return _form_page(request, here, model, form, values, about=about)
 
 
-def _asked_again(request: HttpRequest, here: Membership, model: RegisteredModel) -> ImportForm:
-    """A fresh form, or what an import that failed asked for."""
+def _failed(request: HttpRequest, model: RegisteredModel) -> VersionImport | None:
+    """The import that failed and is to be asked for otherwise."""
     try:
-        one = model.imports.filter(pk=uuid.UUID(request.GET.get("again", ""))).first()
+        named = uuid.UUID(request.POST.get("again") or request.GET.get("again") or "")
     except ValueError:
-        one = None
-    return ImportForm.again(one, here.project) if one else ImportForm.of(here.project)
+        return None
+    return model.imports.unfinished().filter(pk=named, state=ImportState.FAILED).first()
 
 
 def _begin(
@@ -103,6 +107,7 @@ def _form_page(
         "about": DraftForm(project=here.project, model=model, auto_id="draft_%s"),
         "secret": SecretForm(project=here.project),
         "inline_secret": True,
+        "again": request.POST.get("again") or request.GET.get("again"),
     }
     status = 422 if form.errors and request.method == "POST" else 200
     return render(request, "endpoints/import_new.html", context | more, status=status)

@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import pickle
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tests.front import Front
 from tests.git_host import GitHost
 from tests.hub import Fault, Hub, Repo
 from tests.model_files import TENSORS, gguf
+from tests.ssh_host import SshHost
 
 pytestmark = pytest.mark.django_db
 FILE = "tiny.Q4_K_M.gguf"
@@ -318,6 +321,9 @@ def test_a_secret_that_is_gone_when_the_worker_needs_it_is_said_at_its_field(tin
     again = answer.content.decode()
     assert 'id="id_token_secret_error"' in again
     assert 'value="lab/gated"' in again
+    assert tiny.begun(again=str(one.pk)).state == "running"
+    one.refresh_from_db()
+    assert one.state == "cancelled", "what takes its place is enough"
 
 
 # ── other sources ────────────────────────────────────────────────────────────────────────────────
@@ -340,6 +346,27 @@ def test_a_commit_of_git_is_imported_with_what_lies_in_lfs(
     assert (version.folder / "weights/tiny.gguf").read_bytes() == LARGE
     assert version.source["revision"] == commit
     assert version.origin.endswith(f"/lab/tiny.git/own at {commit}")
+
+
+def test_the_key_of_an_unknown_server_is_shown_before_anything_is_sent_and_taken_by_one_press(
+    tiny: Import, tmp_path: Path
+) -> None:
+    host = GitHost(tmp_path / "git")
+    host.make("lab/tiny")
+    host.commit("lab/tiny", {"model.py": MODEL_PY})
+    with SshHost(tmp_path / "ssh") as ssh:
+        Secret.store(tiny.project, "deploy-key", ssh.private, by=make.user("alice"))
+        url = f"ssh://{ssh.user}@127.0.0.1:{ssh.port}{host.folder}/lab/tiny.git"
+        given = {"kind": "git", "shown": "git", "url": url, "token_secret": "deploy-key"}
+        page = tiny.refused(**given)
+        offered = re.search(r'name="use_host_key" value="([^"]+)"', page)
+        assert offered is not None
+        page = tiny.post(**given, use_host_key=unescape(offered[1])).content.decode()
+        assert "Reached just now" in page
+        assert not VersionImport.objects.exists(), "taking a key begins nothing"
+        version = tiny.run(tiny.begun(**given, host_key=unescape(offered[1]))).version
+    assert version is not None
+    assert "deploy-key" not in json.dumps(version.source)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,9 @@ def serve(config: EngineConfig, address_file: str | None) -> int:
     if address_file:
         ports.publish(address_file, config.host, port)
     busy = child.counting(ports.address(config.host, port), in_flight)
-    return child.run([program, *flags(config, port)], busy, {"VLLM_LOGGING_LEVEL": config.log_level})
+    return child.run(
+        [program, *flags(config, port)], busy, {"VLLM_LOGGING_LEVEL": config.log_level, "VLLM_DO_NOT_TRACK": "1"}
+    )
 
 
 def check_model(config: EngineConfig) -> None:

@@ -108,6 +108,8 @@ def _environment(config: EngineConfig) -> None:
     os.environ.setdefault("MODEL_PATH", config.model)
     os.environ.setdefault("LOG_LEVEL", config.log_level)
     os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
+    for libraries_report in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(libraries_report, "1")  # which model runs here is nobody else's business
     if cache := os.environ.get("TRANSFORMERS_CACHE"):
         os.environ.setdefault("HF_HUB_CACHE", cache)  # transformers 5 no longer knows the old name
     sys.path.append(str(Path(__file__).parents[1] / "provided"))  # what a model may import of ours: tir_secrets

@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 import docker
 import psutil
@@ -43,7 +44,7 @@ TOOLS = (
 
 
 def wanted() -> None:
-    """Skip where no engine can be had; in CI that is a failure, because the Docker tests must run there."""
+    """Skip where no engine can be had."""
     missing = [name for name in ("dockerd", "containerd", "runc") if shutil.which(name) is None]
     if os.geteuid() != 0:
         missing.append("root")
@@ -51,7 +52,11 @@ def wanted() -> None:
         missing.append("busybox-static")
     if not missing:
         return
-    words = f"the Docker tests start an engine of their own; there is no {', '.join(missing)} here"
+    cannot(f"the Docker tests start an engine of their own; there is no {', '.join(missing)} here")
+
+
+def cannot(words: str) -> NoReturn:
+    """Skip, or fail in CI, where the Docker tests must run."""
     if os.environ.get("CI"):
         pytest.fail(words)
     pytest.skip(words)
@@ -112,6 +117,8 @@ class Engine:
             with suppress(DockerException, OSError):
                 for one in self.client.containers(all=True):
                     self.client.remove_container(one["Id"], force=True, v=True)
+                for network in self.client.networks(filters={"type": "custom"}):  # bridges outlive an engine
+                    self.client.remove_network(network["Id"])
             self.client.close()
             self.process.kill()
             self.process.wait()

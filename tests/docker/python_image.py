@@ -1,21 +1,26 @@
-"""The pre-built containers without a registry: the last stage of their own Dockerfile, on a base made of this
-machine's Python and of the packages that the tests themselves run with."""
+"""The pre-built containers without a registry: the last stage of their own Dockerfile, on a base of Debian by
+debootstrap with the packages that the tests themselves run with."""
 
 from __future__ import annotations
 
+import atexit
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from tests.docker.engine import BUSYBOX, TOOLS, Engine
+from tests.docker.engine import Engine, cannot
 
 CODE = Path(__file__).resolve().parents[2]
 VENV = Path("opt/tir/venv")
@@ -32,10 +37,7 @@ WANTED = (
 )
 NEVER_IMPORTED = {"huggingface-hub"}  # of tokenizers: it is only asked for what nobody has here
 UNUSED = {"__pycache__", "test", "tests"}
-LEFT_OUT = re.compile(
-    r"/(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|site-packages|dist-packages|config-[^/]*|"
-    r"__pycache__)(/|$)"
-)
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 BASE = "tir-test/python:1"
 
 
@@ -52,7 +54,7 @@ def prebuilt(engine: Engine, framework: str) -> str:
     with tarfile.open(fileobj=context, mode="w") as archive:
         _add_text(archive, "Dockerfile", f"ARG BASE\n{last}")
         archive.add(
-            CODE / "serving", "serving", filter=lambda entry: None if LEFT_OUT.search(entry.name) else entry
+            CODE / "serving", "serving", filter=lambda entry: None if "__pycache__" in entry.name else entry
         )
     context.seek(0)
     said = list(
@@ -70,34 +72,33 @@ def prebuilt(engine: Engine, framework: str) -> str:
 
 
 def _base(path: str) -> None:
-    root = Path(sys.base_prefix)
-    binary = Path(sys.executable).resolve()
     packages = [file for package in _needed(WANTED) for file in _files(package)]
     here = Path(sysconfig.get_path("purelib"))
-    inside = VENV / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    library = Path(sysconfig.get_path("stdlib"))
-    standard = [
-        file for file in library.rglob("*") if file.is_file() and not LEFT_OUT.search(str(file.relative_to(root)))
-    ]
-    linked = {binary, BUSYBOX.resolve()} | {file for file in [*packages, *standard] if ".so" in file.name}
     with tarfile.open(path, "w") as archive:
+        archive.add(_debian(), ".", filter=lambda entry: None if entry.name.startswith("./dev/") else entry)
         for file in packages:
-            archive.add(file, str(inside / file.relative_to(here)))
-        for file in standard:
-            archive.add(file, str(file).lstrip("/"))
-        archive.add(binary, str(binary).lstrip("/"))
-        for file in _libraries(linked):
-            archive.add(file.resolve(), str(file).lstrip("/"))
-        archive.add(BUSYBOX.resolve(), "bin/busybox")
-        for tool in TOOLS:
-            _add_link(archive, f"bin/{tool}", "busybox")
+            archive.add(file, str(VENV / "lib" / PYTHON / "site-packages" / file.relative_to(here)))
         for name in ("python", "python3"):
-            _add_link(archive, str(VENV / "bin" / name), str(binary))
-        _add_text(archive, str(VENV / "pyvenv.cfg"), f"home = {binary.parent}\n")
-        for folder in ("tmp", "proc", "sys", "dev", "etc", "opt/model"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
-            archive.addfile(entry)
+            _add_link(archive, str(VENV / "bin" / name), f"/usr/bin/{PYTHON}")
+        _add_text(archive, str(VENV / "pyvenv.cfg"), "home = /usr/bin\n")
+
+
+@cache
+def _debian() -> Path:
+    """A root by debootstrap: the one that CI made meanwhile, or one of our own.
+
+    Skips where its Python is another than ours, whose packages it could not run; CI must not.
+    """
+    given = os.environ.get("DEBIAN_BASE")
+    root = Path(given or tempfile.mkdtemp(prefix="tirb-", dir="/tmp"))
+    if not given:
+        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        made = subprocess.run([CODE / ".ci" / "base", root], capture_output=True, text=True, check=False)
+        if made.returncode:
+            cannot(f"no base of Debian could be made: {made.stderr[-500:] or made.stdout[-500:]}")
+    if not (root / "usr/bin" / PYTHON).exists():
+        cannot(f"the tests run with {PYTHON}, which this release of Debian doesn't have")
+    return root
 
 
 def _needed(names: Iterable[str]) -> list[Distribution]:
@@ -123,14 +124,6 @@ def _files(package: Distribution) -> Iterator[Path]:
         file = Path(str(package.locate_file(each))).resolve()
         if file.is_file() and file.is_relative_to(here) and not UNUSED & set(file.parts):
             yield file
-
-
-def _libraries(binaries: Iterable[Path]) -> set[Path]:
-    """The shared libraries that these need, by the loader's own account."""
-    said = subprocess.run(["ldd", *map(str, sorted(binaries))], capture_output=True, text=True, check=False).stdout
-    found = {Path(path) for path in re.findall(r"(?:=> |^\t)(/\S+) \(0x", said, re.MULTILINE)}
-    inside = Path(sysconfig.get_path("purelib"))
-    return {path for path in found if path.is_file() and not path.is_relative_to(inside)}
 
 
 def _add_link(archive: tarfile.TarFile, name: str, target: str) -> None:

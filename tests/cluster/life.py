@@ -59,6 +59,7 @@ class Life:
         self.dead_nodes: set[str] = set()
         self.backed_off: set[str] = set()
         self._ending: dict[str, int] = {}
+        self._templates: dict[str, Object] = {}  # of each Deployment's present ReplicaSet
         self._count = 0
         self._made = datetime.now(UTC) - timedelta(hours=1)
         self._stop = threading.Event()
@@ -95,26 +96,55 @@ class Life:
         chosen = ",".join(f"{key}={value}" for key, value in one["spec"]["selector"]["matchLabels"].items())
         mine = [pod for pod in self.store.all("pods", NAMESPACE, chosen) if _active(pod)]
         trouble = ""
-        if self.making:
+        if not one["spec"].get("paused"):
+            self._roll(one, mine)
+        made_from = self._templates.get(one["metadata"]["uid"])  # a paused one makes no ReplicaSet
+        if self.making and made_from:
             for pod in sorted(mine, key=_rank)[: max(0, len(mine) - wanted)]:
                 self._delete(_key(pod))
             for _ in range(wanted - len(mine)):
                 trouble = self.quota
                 if not trouble:
-                    self._make(name, one)
+                    self._make(name, made_from)
         failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": trouble}
         self.store.status(
             ("deployments.apps", NAMESPACE, name),
             {
                 "replicas": min(len(mine), wanted),
                 "observedGeneration": one["metadata"]["generation"],
-                "conditions": [failure] if trouble else [],
+                "conditions": [failure] if trouble and not one["spec"].get("paused") else [],
             },
         )
+        if trouble:
+            self._tell(name, trouble)
 
-    def _make(self, name: str, one: Object) -> None:
+    def _roll(self, one: Object, pods: list[Object]) -> None:
+        """Another template makes another ReplicaSet: the pods of the one before go."""
+        uid, template = one["metadata"]["uid"], one["spec"]["template"]
+        before = self._templates.get(uid)
+        self._templates[uid] = template
+        for pod in pods if before not in (None, template) else ():
+            self._delete(_key(pod))
+
+    def _tell(self, name: str, trouble: str) -> None:
+        """The ReplicaSet's event, of which there is one that counts."""
+        key = ("events", NAMESPACE, f"{name}-6b9f7c")
+        told = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "involvedObject": {"kind": "ReplicaSet", "name": f"{name}-6b9f7c"},
+            "type": "Warning",
+            "reason": "FailedCreate",
+            "message": f"Error creating: {trouble}",
+            "lastTimestamp": now(),
+        }
+        if key in self.store.objects:
+            self.store.remove(key)
+        self.store.create(key, told)
+
+    def _make(self, name: str, made_from: Object) -> None:
         letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
-        template = copy.deepcopy(one["spec"]["template"])
+        template = copy.deepcopy(made_from)
         self._made += timedelta(seconds=1)  # times have no fractions: here no two pods are of the same second
         pod = {
             "apiVersion": "v1",

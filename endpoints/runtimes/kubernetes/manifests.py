@@ -74,13 +74,18 @@ def deployment(settings: Settings, workload: Workload) -> Object:
     }
 
 
-def scale(there: Object, replicas: int, *, unchanged: bool = False) -> Object:
-    """How many there shall be of this very Deployment, never of a new one by its name; with `unchanged` only if it
-    hasn't changed since."""
+def scale(there: Object, replicas: int, *, paused: bool, unchanged: bool = False) -> Object:
+    """How many there shall be of this very Deployment, never of a new one by its name, and whether an edit of its
+    pods has to wait; with `unchanged` only if it hasn't changed since."""
     meta = {key: there["metadata"][key] for key in ("name", "uid")}
     if unchanged:
         meta["resourceVersion"] = there["metadata"]["resourceVersion"]
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": {"replicas": replicas}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": meta,
+        "spec": {"replicas": replicas, "paused": paused},
+    }
 
 
 def source_file(settings: Settings, command: Command) -> Object:

@@ -125,7 +125,7 @@ def capacity(
         reason += f"; the largest free piece is {largest(there)}"
     if quota is not None:
         free = free.least(quota)
-        reason += f"; the namespace's quota leaves {quota}"
+        reason += f"; the namespace's quota leaves {_said(quota)}"
     return Capacity(
         has.cpu,
         min(free.cpu, has.cpu),
@@ -137,6 +137,16 @@ def capacity(
         pieces=tuple(_piece(one) for one in there),
         pools=tuple(pools),
     )
+
+
+def _said(quota: Amount) -> str:
+    """What a quota leaves of what it speaks of."""
+    parts = (
+        (quota.cpu, f"{quota.cpu / 1000:g} vCPU"),
+        (quota.memory, f"{quota.memory / GIB:.4g} GiB"),
+        (quota.gpus, f"{quota.gpus} GPU{'s' * (quota.gpus != 1)}"),
+    )
+    return ", ".join(text for left, text in parts if left < UNKNOWN) or "as much as there is"
 
 
 def _piece(node: Node) -> Piece:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
 
 from endpoints.capacity import Capacity
 from endpoints.runtimes.base import (
@@ -74,14 +73,16 @@ class KubernetesRuntime:
             for other in sorted(pods.keys() & there.keys() - {name}):
                 self._retire_elsewhere(there[other], pods[other], workload.retire)
             running = (there.get(name) or {}).get("spec", {}).get("replicas") or 0
-            if workload.replicas and not running:
+            fresh = bool(workload.replicas and not running)
+            if fresh:
                 there[name] = self._write(workload, there.get(name))
             elif workload.replicas > running:  # new pods read them anew; the others keep what they have
                 self._put(*self._companions(workload, there[name], "Secret"))
             if name in there:
-                self._steer(there[name], removal.leaving(pods.get(name, ()), workload.replicas, workload.retire))
-                if not workload.replicas and not pods.get(name):
-                    self._drop(name)
+                leaving = removal.leaving(pods.get(name, ()), workload.replicas, workload.retire)
+                self._steer(there[name], leaving, paused=bool(pods.get(name)) and not fresh)
+                if not workload.replicas:
+                    self._drop_when_idle(name)
 
     def observe(self, owner: str | None = None) -> dict[str, Observed]:
         """See Runtime.observe."""
@@ -146,6 +147,14 @@ class KubernetesRuntime:
                 self._forget(pod, life)
             self.reading.forget(name)
 
+    def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
+        """Remove what a call that was cut off left of revisions that run nothing. Images are the nodes' own."""
+        with words.outage(self.place):
+            for name, there in self._deployments(None).items():
+                if not there["spec"].get("replicas"):
+                    self._drop_when_idle(name)
+        return []
+
     # ── writing ─────────────────────────────────────────────────────────────────────────────────
     def _write(self, workload: Workload, before: Object | None) -> Object:
         """What a revision's pods are made from; only while it has none. The Deployment as it is then."""
@@ -180,20 +189,27 @@ class KubernetesRuntime:
                 "a namespace of its own."
             )
 
-    def _steer(self, there: Object, leaving: removal.Leaving) -> None:
-        """Bring the number there, with those going that shall go, and wait a moment until it shows."""
+    def _steer(self, there: Object, leaving: removal.Leaving, *, paused: bool) -> None:
+        """Bring the number there, with those going that shall go, and wait a moment until it shows.
+
+        Once it has pods a Deployment is kept paused: its number counts as before, but nobody's edit of what a pod
+        looks like replaces what serves, which we would take for pods too many.
+        """
         for pod in leaving.guarded:
             self._note(pod, {labels.DELETION_COST: str(removal.DEAR)})
         for pod in leaving.pods:
             self._note(pod, RETIRING)
         if leaving.by_name:
             self._delete(*leaving.pods)
-        scaled = self._scale(there, leaving.replicas)
+        scaled = self._scale(there, leaving.replicas, paused=paused)
         self.survey.forget()
-        self._settle(there["metadata"]["name"], leaving, int(scaled["metadata"].get("generation") or 0))
+        active = self._settle(scaled, leaving)
+        if active and not paused:
+            self._scale(there, leaving.replicas, paused=True)
 
-    def _settle(self, name: str, leaving: removal.Leaving, generation: int) -> None:
-        """Until the pods are there that were asked for, and those that had to go are going."""
+    def _settle(self, scaled: Object, leaving: removal.Leaving) -> int:
+        """How many pods there are, once it is as many as were asked for and those that had to go are going."""
+        name = str(scaled["metadata"]["name"])
         ends = time.monotonic() + SEEN_WITHIN
         while True:
             pods = self.api.list(self._pods(), labelSelector=self._selector(name.rpartition("-r")[0])).items
@@ -202,29 +218,47 @@ class KubernetesRuntime:
             if left and len(active) <= leaving.replicas:  # the cluster took as many as it had to, or others
                 self._delete(*left)
             elif not left and len(active) == leaving.replicas:
-                return
+                return len(active)
             if time.monotonic() >= ends:
                 break
             time.sleep(LOOK_EVERY)
         self._delete(*left)
         if len(active) < leaving.replicas:
-            self._say_why_not(name, generation)
+            self._say_why_not(scaled, len(active))
+        return len(active)
 
-    def _say_why_not(self, name: str, generation: int) -> None:
+    def _say_why_not(self, scaled: Object, active: int) -> None:
         """Raise with the cluster's words if it can't make the pods; controllers that only lag say nothing."""
-        found = self._found(self._deployment(name)) or {}
+        found = self._found(self._deployment(scaled["metadata"]["name"])) or {}
+        words = self._why_not(found, scaled)
+        if not words:
+            return
+        said = f"The cluster makes no pod for this: {words}"
+        if "exceeded quota" in said:  # it makes them when there is room again
+            raise Unavailable(said)
+        self._scale(scaled, active, paused=bool(active))
+        self._drop_when_idle(scaled["metadata"]["name"])
+        if "must specify" in said:
+            said += ". A LimitRange of the namespace can give what its quota asks for and instances don't say."
+        raise Rejected(said)
+
+    def _why_not(self, found: Object, scaled: Object) -> str:
+        """What its ReplicaSet was refused; a paused Deployment does not tell, but the event does."""
+        asked = int(scaled["metadata"].get("generation") or 0)
         failure = reasons.condition(found, "ReplicaFailure")
-        known = int((found.get("status") or {}).get("observedGeneration") or 0) >= generation
-        if known and failure.get("status") == "True":
-            said = f"The cluster makes no pod for this: {failure.get('message', '')}"
-            raise (Unavailable if "exceeded quota" in said else Rejected)(said)
+        if failure.get("status") == "True":
+            known = int((found.get("status") or {}).get("observedGeneration") or 0) >= asked
+            return str(failure.get("message", "")) if known else ""
+        if not (found.get("spec") or {}).get("paused"):
+            return ""
+        return self.trouble.refused(found["metadata"]["name"])
 
     def _retire_elsewhere(self, there: Object, pods: list[Object], retire: tuple[str, ...]) -> None:
         """Another revision loses those that are named, and keeps its others."""
         running = [pod for pod in pods if lives.is_active(pod) and not lives.is_down(pod)]
         named = {lives.split(one)[0] for one in retire} & {str(pod["metadata"]["name"]) for pod in running}
         if named:
-            self._steer(there, removal.leaving(pods, len(running) - len(named), retire))
+            self._steer(there, removal.leaving(pods, len(running) - len(named), retire), paused=True)
 
     def _forget(self, pod: Object, life: int) -> None:
         name = pod["metadata"]["name"]
@@ -245,16 +279,17 @@ class KubernetesRuntime:
             wanted = max(0, int(there["spec"].get("replicas") or 0) - 1)
             self._note(pod, RETIRING)
             try:
-                self._scale(there, wanted, unchanged=True)
+                self._scale(there, wanted, paused=True, unchanged=True)
             except Refused as refused:
                 if refused.status != 409:
                     raise
                 continue
             self._delete(pod)
+            self._drop_when_idle(name)
             return
 
-    def _scale(self, there: Object, replicas: int, *, unchanged: bool = False) -> Object:
-        body = manifests.scale(there, replicas, unchanged=unchanged)
+    def _scale(self, there: Object, replicas: int, *, paused: bool, unchanged: bool = False) -> Object:
+        body = manifests.scale(there, replicas, paused=paused, unchanged=unchanged)
         return self.api.apply(self._deployment(there["metadata"]["name"]), body, manager=COUNTER, force=True)
 
     def _note(self, pod: str, annotations: Mapping[str, str]) -> None:
@@ -269,23 +304,21 @@ class KubernetesRuntime:
             self.api.delete(self._pods(pod))
 
     def _drop_when_idle(self, name: str) -> None:
-        """Remove what stands for a revision that runs nothing and shall run nothing."""
+        """Remove what stands for a revision of which nothing shall run; the cluster takes what belongs to it."""
         if not labels.OWNERS.fullmatch(name.rpartition("-r")[0]):
             return
-        there = self._found(self._deployment(name))
-        if there is None:
+        for _ in range(TRIES):
+            there = self._found(self._deployment(name))
+            if there is None or there["spec"].get("replicas") or not self._is_ours(there):
+                return
+            as_it_is = {key: there["metadata"][key] for key in ("uid", "resourceVersion")}
+            try:
+                self.api.delete(self._deployment(name), propagationPolicy="Background", preconditions=as_it_is)
+            except Refused as refused:
+                if refused.status != 409:  # its status changed, or it is wanted again
+                    raise
+                continue
             return
-        idle = not there["spec"].get("replicas") and not (there.get("status") or {}).get("replicas")
-        if idle and self._is_ours(there):
-            self._drop(name, uid=there["metadata"]["uid"], resourceVersion=there["metadata"]["resourceVersion"])
-
-    def _drop(self, name: str, **unless_changed: str) -> None:
-        try:
-            options: dict[str, Any] = {"preconditions": unless_changed} if unless_changed else {}
-            self.api.delete(self._deployment(name), propagationPolicy="Background", **options)
-        except Refused as refused:
-            if refused.status != 409:  # it is wanted again
-                raise
 
     # ── looking ─────────────────────────────────────────────────────────────────────────────────
     def _is_news(self, pod: Object, known: set[str]) -> bool:
@@ -303,7 +336,7 @@ class KubernetesRuntime:
                 return None
             raise
 
-    def _deployments(self, owner: str) -> dict[str, Object]:
+    def _deployments(self, owner: str | None) -> dict[str, Object]:
         path = path_of("apps/v1", "deployments", self.settings.namespace)
         found = self.api.list(path, labelSelector=self._selector(owner)).items
         return {str(one["metadata"]["name"]): one for one in found}

@@ -6,16 +6,18 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from endpoints.runtimes.base import Observed, Phase
 from endpoints.runtimes.kubernetes.api import Api, Refused, Silent, path_of
 from endpoints.runtimes.kubernetes.reasons import short
+from endpoints.runtimes.kubernetes.times import moment
 
 PATIENCE = timedelta(seconds=20)  # for how long a pod may say nothing
 FRESH = 10.0  # seconds for which what was read is good
 MOST = 200  # pods remembered
+JUST_NOW = timedelta(seconds=10)
 WORDS = {
     "FailedMount": "A volume can't be mounted",
     "FailedAttachVolume": "A volume can't be attached to the node",
@@ -40,6 +42,20 @@ class Trouble:
             return one
         reason, message = self._warning(pod["metadata"]["uid"])
         return replace(one, reason=reason, message=message) if reason else one
+
+    def refused(self, deployment: str) -> str:
+        """Why the cluster made no pod for a Deployment just now; "" if nothing says so."""
+        query = "involvedObject.kind=ReplicaSet,reason=FailedCreate"
+        found = self.api.list(path_of("v1", "events", self.namespace), fieldSelector=query).items
+        since = datetime.now(UTC) - JUST_NOW
+        ours = [
+            one
+            for one in found
+            if str(one["involvedObject"]["name"]).rpartition("-")[0] == deployment
+            and (moment(_when(one)) or since) > since
+        ]
+        said = str(max(ours, key=_when).get("message", "")) if ours else ""
+        return short(said.removeprefix("Error creating: "))
 
     def _warning(self, uid: str) -> tuple[str, str]:
         with self._lock:

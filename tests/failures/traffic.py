@@ -16,6 +16,7 @@ import httpx
 from tests.wait import until
 
 CALLERS = 4
+PAUSE = 0.3  # seconds between a caller's calls: the model computes for real, beside other tests
 ASK = {"messages": [{"role": "user", "content": "Count to three."}], "max_tokens": 4}
 
 
@@ -95,8 +96,8 @@ class Traffic:
                 elif not whole:
                     what += f" {answer.text[:160]}"
             self.answers.append(Answer(began, time.monotonic(), stream, whole, what))
-            if not whole:
-                await asyncio.sleep(0.05)  # as a client that tries again, not a flood
+            # As a client that tries again, not a flood.
+            await asyncio.sleep(PAUSE if whole else 0.05)
 
 
 def unexcused(traffic: Traffic, kill: tuple[float, float]) -> list[Answer]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from django.conf import settings
 
 from accounts.rest import Problem
 from endpoints import receiving
-from endpoints.models import ModelVersion, Revision, Upload, VersionDraft
+from endpoints.models import ModelVersion, Revision, Upload, VersionDraft, VersionImport
 from endpoints.models.registry import current, store
 from endpoints.sources import cache
 from endpoints.sources.store import readable
 
 log = logging.getLogger(__name__)
+IMPORT_TOLD = timedelta(days=30)  # for which an import that is over can be asked about
 
 
 def tidy(*, at: datetime) -> list[cache.Unit]:
@@ -40,12 +41,13 @@ def in_use() -> set[str]:
 
 
 def expire(at: datetime) -> None:
-    """End uploads and drafts that were left too long."""
+    """End uploads and drafts that were left too long, and forget imports that were over long ago."""
     for upload in Upload.objects.filter(sha256="", expires_at__lte=at).select_related("draft"):
         try:
             receiving.remove(upload)
         except Problem:
             continue  # a piece is on its way after all
+    VersionImport.objects.filter(draft=None, ended_at__lt=at - IMPORT_TOLD).delete()
     for draft in VersionDraft.objects.filter(expires_at__lte=at).select_related("model__project"):
         draft.discard(by=None)
 

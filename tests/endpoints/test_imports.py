@@ -244,6 +244,19 @@ def test_the_model_or_the_draft_thrown_away_ends_it_too(tiny: Import) -> None:
     assert not importing.run(str(second.pk))
 
 
+def test_an_import_is_forgotten_a_month_after_its_end_and_its_version_stays(tiny: Import) -> None:
+    one, failed = tiny.run(tiny.begun()), tiny.begun()
+    failed.fail("gone", "It is gone.", at=timezone.now())
+    later = timezone.now() + timedelta(days=13)
+    tidying.expire(later)
+    assert VersionImport.objects.count() == 2
+    tidying.expire(later + timedelta(days=30))
+    assert VersionImport.objects.get().state == "cancelled", "the failed one went with its draft just now"
+    tidying.expire(later + timedelta(days=60))
+    assert not VersionImport.objects.exists()
+    assert ModelVersion.objects.get() == one.version
+
+
 def test_nothing_else_comes_into_the_draft_meanwhile_and_it_isnt_published(tiny: Import) -> None:
     draft = tiny.begun().draft
     assert draft is not None

@@ -10,7 +10,7 @@ from typing import Any
 from endpoints.runtimes.base import Observed, Phase
 from endpoints.runtimes.kubernetes import labels, reasons
 from endpoints.runtimes.kubernetes.podspec import FETCH, MAIN
-from endpoints.runtimes.kubernetes.times import moment, since
+from endpoints.runtimes.kubernetes.times import LONG_AGO, since
 
 Pod = Mapping[str, Any]
 Status = Mapping[str, Any]
@@ -154,7 +154,7 @@ class _Told:
         if not reason and _in_back_off(self.pod) and life == self.life:
             reason = "CrashLoopBackOff"
         finished = since(end.status.get("finishedAt"))
-        began = self.created() if not life else moment(end.status.get("startedAt")) or finished
+        began = self.created() if not life else _began(end)
         return self.one(
             life,
             Phase.EXITED,
@@ -268,8 +268,14 @@ def _follows_at_once(pod: Pod, end: End) -> bool:
     """Whether the kubelet starts the next life without a pause, or is just doing so."""
     if _in_back_off(pod) or is_leaving(pod):
         return False
-    lived = since(end.status.get("finishedAt")) - since(end.status.get("startedAt"))
+    lived = since(end.status.get("finishedAt")) - _began(end)
     return life_of(pod) == 0 or lived > UNDISTURBED
+
+
+def _began(end: End) -> datetime:
+    """When a life that ended had begun. One that could not be started has a beginning in 1970."""
+    began = since(end.status.get("startedAt"))
+    return began if began > LONG_AGO else since(end.status.get("finishedAt"))
 
 
 def _memory_limit(pod: Pod) -> str:

@@ -276,3 +276,15 @@ def test_a_pod_is_promised_its_hungriest_step() -> None:
 def test_a_container_that_is_just_being_made_again_is_the_next_life_and_no_end_of_it() -> None:
     told = seen(pod({"state": WAITING, "lastState": end(137, reason="OOMKilled"), "restartCount": 1}))
     assert {name: one.phase for name, one in told.items()} == {NAME: Phase.EXITED, f"{NAME}.1": Phase.STARTING}
+
+
+def test_one_that_can_t_be_started_has_not_lived_since_1970() -> None:
+    """What a kubelet on containerd writes between two tries, before it says CrashLoopBackOff."""
+    words = 'exec: "serve": executable file not found in $PATH'
+    last = end(128, words, reason="StartError")
+    last["terminated"]["startedAt"] = "1970-01-01T00:00:00Z"
+    body = pod({"state": {"waiting": {"reason": "RunContainerError"}}, "lastState": last, "restartCount": 2})
+    (found,) = seen(body).values()
+    assert (found.phase, found.reason) == (Phase.EXITED, "StartError")
+    assert found.started_at == found.finished_at
+    assert lives.is_down(body)  # a pause follows, so another pod is made

@@ -72,9 +72,16 @@ class Gateways:
             self.steering.turn(seconds=pace)
             scaler.autoscale(at=self.steering.clock())
             for one in endpoints:
-                self.steering.reconcile(one)
+                if self._moves(one):
+                    self.steering.reconcile(one)
         for one in endpoints:
             one.refresh_from_db()
+
+    def _moves(self, endpoint: Endpoint) -> bool:
+        """Whether the controller has anything to do there."""
+        endpoint.refresh_from_db(fields=["wanted", "status"])
+        states = list(Instance.objects.live().filter(endpoint=endpoint).values_list("state", flat=True))
+        return states != ["ready"] * endpoint.wanted or endpoint.status not in ("active", "idle")
 
 
 @pytest.fixture
@@ -154,7 +161,8 @@ def test_an_answer_under_way_ends_before_its_instance(gateways: Gateways) -> Non
         patch.setattr(facts, "carried", lambda: gateways.carried)
         gateways.pass_time(DELAY + 10, endpoint)
         assert endpoint.wanted == 1
-        gateways.pass_time(int(limits.DRAIN_DEADLINE.total_seconds()) + 60, endpoint)
+        gateways.steering.turn(seconds=limits.DRAIN_DEADLINE.total_seconds())
+        gateways.pass_time(30, endpoint)
         assert Instance.objects.live().filter(endpoint=endpoint).count() == 2
         gateways.carried = {}
         gateways.pass_time(10, endpoint)

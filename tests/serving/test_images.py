@@ -23,6 +23,7 @@ def test_an_image_runs_as_nobody_says_its_health_and_has_a_config_that_is_right(
 ) -> None:
     text = path.read_text()
     assert re.search(r"^USER 65532:65532$", text, re.MULTILINE)
+    assert re.search(r"^ +USER=", text, re.MULTILINE), "libraries name their caches after who runs them"
     assert re.search(r"^HEALTHCHECK .*serving.healthy", text, re.MULTILINE)
     assert "org.opencontainers.image.title" in text
     for base in re.findall(r"^ARG (?:BASE|BUILD|RUNTIME)=(\S+)", text, re.MULTILINE):

@@ -19,7 +19,7 @@ PARTS = {
     "gateway": "python -m gateway",
     "control": "python -m tir_console.up.work control 8",
     "slow": "python -m tir_console.up.work slow 4",
-    "beat": "celery -A tir_console beat --schedule /tmp/beat",
+    "beat": "celery -A tir_console beat --schedule /tmp/beat --scheduler tir_console.alive:Scheduler",
     "migrate": "sh -c python manage.py migrate --no-input && python manage.py load_catalogue",
 }
 
@@ -51,6 +51,15 @@ def test_every_part_passes_the_restricted_level_and_has_its_limits() -> None:
             assert container["resources"]["limits"]["memory"], name
             assert container["resources"]["requests"]["cpu"], name
             assert container["imagePullPolicy"] == "IfNotPresent", name
+
+
+def test_what_stands_still_is_started_again() -> None:
+    for name, spec in templates():
+        (container,) = spec["containers"]
+        assert ("livenessProbe" in container) == (name != "tir-migrate"), name
+        if "exec" in container.get("livenessProbe", {}):
+            given = {one["name"]: one["value"] for one in container["env"]}
+            assert f"'{given['ALIVE_FILE']}'" in container["livenessProbe"]["exec"]["command"][-1], name
 
 
 @pytest.mark.parametrize("folder", ["console", "region"])

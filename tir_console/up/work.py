@@ -18,6 +18,8 @@ import kombu
 from celery.beat import Service
 from celery.exceptions import SecurityWarning
 
+from tir_console import alive
+
 LONGEST_PAUSE = 2.0  # seconds between two attempts to reach Valkey again
 
 
@@ -26,7 +28,14 @@ class Persistent(kombu.Connection):
 
     def _ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         kwargs |= {"interval_start": 0.5, "interval_step": 0.5, "interval_max": LONGEST_PAUSE}
-        return super()._ensure_connection(*args, **kwargs)
+        asked = kwargs.get("callback")  # by which a stop comes through
+
+        def waiting() -> None:
+            alive.say()
+            if asked:
+                asked()
+
+        return super()._ensure_connection(*args, **kwargs | {"callback": waiting})
 
 
 def main(queue: str, threads: int, schedule: str | None) -> int:
@@ -34,6 +43,7 @@ def main(queue: str, threads: int, schedule: str | None) -> int:
     from tir_console.celery import app  # noqa: PLC0415  after the settings
 
     app.amqp.Connection = Persistent
+    app.steps["worker"].add(alive.Pulse)
     # As root Celery warns of pickled messages; ours are JSON.
     warnings.simplefilter("ignore", SecurityWarning)
     worker = app.Worker(

@@ -248,8 +248,8 @@ ROUTES = {
 TUS_BESIDE = {"api:tus_otherwise", "api:tus_abilities"}  # of the same uploads, by the same keys: see test_tus
 CALLERS = {"issue_token": ("post", "/tokens")}  # these take a key that calls, and act for that key
 # of which every project has its own
-COLLECTIONS = ("/endpoints", "/models", "/keys", "/service-accounts", "/async-requests")
 COLLECTIONS = ["/endpoints", "/models", "/keys", "/service-accounts", "/async-requests"]
+COLLECTIONS += ["/webhook-secret", "/webhook-secret/rotate"]
 OPEN_API_PAGES = {"api:api-root", "api:openapi-json", "api:openapi-view"}
 SOCKETS = {"ws/projects/<slug:project>/": "ws/projects/alpha/"}
 SOCKETS |= {"ws/projects/<slug:project>/endpoints/<slug:endpoint>/": "ws/projects/alpha/endpoints/demo/"}

@@ -10,6 +10,7 @@ from endpoints.runtimes.base import Rejected, Unavailable
 from endpoints.runtimes.kubernetes.api import Refused, Silent
 
 DENIED = re.compile(r'cannot (\S+) resource "([^"]+)"(?: in API group "([^"]*)")?')
+NO_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
 NEVER = {400, 403, 413, 422}  # asking the same again changes nothing
 ROLES = "see deploy/kubernetes/region"
 
@@ -52,6 +53,10 @@ def sentence(error: Refused | Silent, place: str) -> str:
     if error.status == 422 and error.causes:
         said = "; ".join(f"{one.get('field', '')}: {one.get('message', '')}" for one in error.causes)
         return f"The cluster finds this invalid: {said}"
+    if error.status == 404 and (missing := NO_NAMESPACE.search(error.message)):
+        return f"The cluster has no namespace {missing.group(1)}: make it, with the console's role ({ROLES})."
+    if error.status == 403 and "being terminated" in error.message:
+        return f"Nothing can be made in {place}: it is being deleted."
     if error.status == 404 and error.verb in {"create", "patch", "list"}:
         return f"The cluster has no {error.resource or 'such thing'} in {place}: {error.message}"
     return f"The cluster refused to {error.verb} {error.resource} in {place} ({error.status}): {error.message}"

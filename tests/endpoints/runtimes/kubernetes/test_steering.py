@@ -460,3 +460,26 @@ def test_a_node_that_vanishes_takes_its_pods_and_the_others_stay(
     cluster.store.delete(("nodes", "", "n1"), {})
     cluster.store.remove(("pods", NAMESPACE, lost))  # the cluster's garbage collection
     assert set(runtime.observe()) == set(fresh)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "told", "kind"),
+    [
+        (404, 'namespaces "models" not found', "The cluster has no namespace models: make it", Unavailable),
+        (
+            403,
+            'serviceaccounts "a" is forbidden: unable to create new content in namespace models because it is '
+            "being terminated",
+            "Nothing can be made in namespace models: it is being deleted.",
+            Rejected,
+        ),
+    ],
+)
+def test_a_namespace_that_is_not_there_or_goes_is_named(
+    runtime: KubernetesRuntime, cluster: Cluster, status: int, said: str, told: str, kind: type[Exception]
+) -> None:
+    with (
+        cluster.fault(lambda asked: Refusal(status, "", said) if asked.verb in {"create", "patch"} else None),
+        pytest.raises(kind, match=told),
+    ):
+        runtime.apply(workload(1))

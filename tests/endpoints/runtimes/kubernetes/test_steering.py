@@ -206,7 +206,6 @@ def test_an_edit_of_what_a_pod_looks_like_replaces_nothing_that_serves(
     runtime.apply(workload(2))
     before = set(settled(runtime, "running", 2))
     until(lambda: deployment(cluster)["spec"].get("paused"), what="the Deployment to be kept as it is")
-    shorter = {"spec": {"terminationGracePeriodSeconds": 1}}
     template = {"spec": {"terminationGracePeriodSeconds": 1}}
     theirs = {"metadata": {"labels": {"team": "red"}}, "spec": {"replicas": 5, "template": template}}
     cluster.store.merge(DEPLOYMENT, theirs, "kubectl-edit")

@@ -21,6 +21,7 @@ SLOWEST_LINK = 5 * 1024**2  # bytes a second that a model must come in with at t
 PERIOD = 5  # seconds between two probes
 SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
 FETCHER = "/etc/tir/fetch"  # where the fetching container finds what to fetch
+CACHE = "/var/cache/tir"  # where it finds the claim of all models
 HOW = {"token_secret", "hub", "private"}  # of what is asked for what doesn't change the files
 PULL = "IfNotPresent"  # of our own images, which `:latest` would ask a registry for at each start
 FETCHER_CPU, FETCHER_MEMORY = "250m", 1 << 30
@@ -178,17 +179,20 @@ def _probes(image: Image, command: Command) -> dict[str, Any]:
 
 def _fetch(settings: Settings, workload: Workload, command: Command) -> dict[str, Any]:
     memory = str(min(workload.memory_bytes, FETCHER_MEMORY))
+    # Of a claim it mounts the whole and makes the model's folder itself: one that a kubelet makes belongs to root.
+    into = CACHE if settings.cache else MODEL_FOLDER
+    folder = "/".join((into, *_sub_path(settings, command).values()))
     return {
         "name": FETCH,
         "image": settings.fetch_image,
         "imagePullPolicy": PULL,
-        "command": ["python", "-m", "endpoints.sources", f"{FETCHER}/source.json", MODEL_FOLDER],
+        "command": ["python", "-m", "endpoints.sources", f"{FETCHER}/source.json", folder],
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": {"cpu": FETCHER_CPU, "memory": memory}, "limits": {"memory": memory}},
         "securityContext": _locked_down(),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            {"name": "models", "mountPath": MODEL_FOLDER, **_sub_path(settings, command)},
+            {"name": "models", "mountPath": into},
             {"name": "source", "mountPath": FETCHER, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH},
         ],

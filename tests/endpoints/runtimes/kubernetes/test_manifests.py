@@ -220,6 +220,10 @@ def test_a_cache_keeps_each_model_in_a_folder_of_its_own() -> None:
     other = replace(SERVED, command=replace(LLAMA, fetch={**FETCH, "revision": "2"}))
     assert folder(SERVED) != folder(other)
     assert folder(SERVED) == folder(replace(SERVED, owner="endpoint-8", revision=9))
+    fetch = pod(SERVED, cache="models")["initContainers"][0]  # which makes the folder: a kubelet's would be root's
+    (mount,) = [one for one in fetch["volumeMounts"] if one["name"] == "models"]
+    assert "subPath" not in mount
+    assert fetch["command"][-1] == f"{mount['mountPath']}/{folder(SERVED)}"
 
 
 @pytest.mark.parametrize(("gpus", "seen"), [(0, "void"), (1, None)])

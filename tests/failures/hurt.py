@@ -116,11 +116,13 @@ class Hurt(Stack):
         return ProcessRuntime(self.house.data)
 
     def kill_instance(self, instance: str) -> tuple[float, float]:
-        """Its engine, as a crash or the kernel would end it; when that began, and when it was done."""
+        """Its engine, as a crash or the kernel would end it; when that began, and when it was done: where there is
+        much to do, one that was killed takes calls for a moment."""
         engines = live(self.runtime.data)[instance].engines
         before = time.monotonic()
         for pid in engines:
             os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(map(_lives, engines)), every=0.002, what="the engine to be dead")
         return before, time.monotonic()
 
     # ── what it wrote down ──────────────────────────────────────────────────────────────────────
@@ -177,3 +179,10 @@ class Hurt(Stack):
     def cookie(self) -> str:
         with self.browser() as client:
             return f"{SESSION}={client.cookies[SESSION]}"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

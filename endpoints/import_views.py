@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from typing import Any
 
@@ -18,10 +20,12 @@ from accounts.models import Membership
 from accounts.people import person
 from accounts.refused import Refused
 from accounts.roles import Right
+from endpoints.idempotency import once
 from endpoints.import_form import KINDS, ImportForm
 from endpoints.model_forms import DraftForm
 from endpoints.model_views import model_of
 from endpoints.models import ImportState, RegisteredModel, VersionImport
+from endpoints.spec import SourceSpec
 from endpoints.wizard import guide, posts
 from endpoints.wizard.report import report_of
 from endpoints.wizard.secret_form import SecretForm
@@ -50,10 +54,10 @@ def new(request: HttpRequest, project: str, name: str) -> HttpResponse:
     form = ImportForm.of(here.project, values)
     about = DraftForm(request.POST, project=here.project, model=model, auto_id="draft_%s")
     if about.is_valid() and form.is_valid() and form.test() and go != "test":
-        made = _begin(request, model, form, about)
+        made = _begin(request, here, model, form, about, _sending(request, values))
         if made is not None:
-            if failed:
-                failed.cancel(by=person(request))
+            if replaced := _failed(request, model):
+                replaced.cancel(by=person(request))
             return redirect("endpoints:import", project=project, name=name, pk=made.pk)
     return _form_page(request, here, model, form, values, about=about)
 
@@ -67,16 +71,34 @@ def _failed(request: HttpRequest, model: RegisteredModel) -> VersionImport | Non
     return model.imports.unfinished().filter(pk=named, state=ImportState.FAILED).first()
 
 
+def _sending(request: HttpRequest, values: dict[str, Any]) -> str:
+    """What tells this form, answered so, from every other: sent again, it is the same import."""
+    told = json.dumps([values, request.POST.get("notes"), request.POST.get("parent")], sort_keys=True, default=str)
+    return f"form {request.POST.get('sending') or uuid.uuid4()} {hashlib.sha256(told.encode()).hexdigest()}"
+
+
 def _begin(
-    request: HttpRequest, model: RegisteredModel, form: ImportForm, about: DraftForm
+    request: HttpRequest,
+    here: Membership,
+    model: RegisteredModel,
+    form: ImportForm,
+    about: DraftForm,
+    sending: str,
 ) -> VersionImport | None:
     look, spec = form.seen, form.pinned
     if look is None or spec is None:
         return None
     given = about.cleaned_data
     more = {"notes": given["notes"], "parent": about.made_from, "only": form.cleaned_data["only"]}
+
+    def launch(pinned: SourceSpec) -> VersionImport:
+        return VersionImport.begin(
+            model, pinned, form.chosen, terms=look.found.license, by=person(request), **more
+        )
+
     try:
-        return VersionImport.begin(model, spec, form.chosen, terms=look.found.license, by=person(request), **more)
+        body = {"import_into": str(model.pk)}
+        return once(here.project, sending, body, check=lambda: spec, launch=launch)[0]
     except Refused as refused:
         form.add_error(refused.field if refused.field in form.fields else None, str(refused))
         return None
@@ -107,6 +129,7 @@ def _form_page(
         "about": DraftForm(project=here.project, model=model, auto_id="draft_%s"),
         "secret": SecretForm(project=here.project),
         "inline_secret": True,
+        "sending": request.POST.get("sending") or uuid.uuid4(),
         "again": request.POST.get("again") or request.GET.get("again"),
     }
     status = 422 if form.errors and request.method == "POST" else 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,14 +13,19 @@ from ninja import Router, Schema
 from ninja.responses import Status as Answer
 from pydantic import Field
 
+from accounts.models import Project
 from accounts.rest import ManageKey, Problem, key_of
+from endpoints.idempotency import once
 from endpoints.import_form import ImportForm
 from endpoints.models import VersionImport
 from endpoints.models_api import PROBLEMS, model_of, parent_of
 from endpoints.models_shapes import Closed, MadeFrom
+from endpoints.sources import SourceFile
+from endpoints.spec import SourceSpec
 
 router = Router(auth=ManageKey(), tags=["Models"])
 MOST = 200  # imports that a list holds
+Pinned = tuple[SourceSpec, Sequence[SourceFile], str]  # with its licence
 
 
 class SourceIn(Closed):
@@ -72,23 +78,38 @@ class ImportOut(Schema):
     ended_at: datetime | None
 
 
-@router.post("/models/{name}/imports", response={202: ImportOut} | PROBLEMS)
+@router.post("/models/{name}/imports", response={202: ImportOut, 200: ImportOut} | PROBLEMS)
 def create_import(request: HttpRequest, response: HttpResponse, name: str, body: ImportIn) -> Answer[Any]:
     """Bring a version from elsewhere: the source is reached and pinned now, its files come in the background.
 
     Follow it at `Location`; once `state` is “done”, `version` is its number.
+    With an `Idempotency-Key` header, the same call sent again answers 200 with the import that the first began.
     """
     key, model = key_of(request), model_of(request, name)
     model.refuse_if_shared()
     parent = parent_of(request, name, body)
-    form = ImportForm.of(key.project, body.source.dict() | {"only": body.only})
+
+    def launch(found: Pinned) -> VersionImport:
+        spec, files, terms = found
+        more: dict[str, Any] = {"only": body.only, "notes": body.notes, "parent": parent, "by": key}
+        return VersionImport.begin(model, spec, files, terms=terms, **more)
+
+    repeatable = request.headers.get("Idempotency-Key", "")
+    if repeatable:
+        asked = {"import_into": str(model.pk)} | body.dict()
+        one, made = once(key.project, repeatable, asked, check=lambda: _pinned(key.project, body), launch=launch)
+    else:
+        one, made = launch(_pinned(key.project, body)), True
+    response["Location"] = f"{request.path}/{one.pk}"
+    return Answer(202 if made else 200, _shown(one))
+
+
+def _pinned(project: Project, body: ImportIn) -> Pinned:
+    form = ImportForm.of(project, body.source.dict() | {"only": body.only})
     look = form.test() if form.is_valid() and not _idle(form, body.source) else None
     if look is None or form.pinned is None or not form.is_valid():
         raise Problem(422, "invalid", "This source can't be imported.", _errors(form) | _idle(form, body.source))
-    more: dict[str, Any] = {"only": body.only, "notes": body.notes, "parent": parent, "by": key}
-    made = VersionImport.begin(model, form.pinned, form.chosen, terms=look.found.license, **more)
-    response["Location"] = f"{request.path}/{made.pk}"
-    return Answer(202, _shown(made))
+    return form.pinned, form.chosen, look.found.license
 
 
 @router.get("/models/{name}/imports", response={200: list[ImportOut]} | PROBLEMS)

@@ -14,9 +14,17 @@ project. Every problem has the shape `{"error": {"code", "message", "fields"}}`;
 what to mend.
 """.strip()
 
+REPEATABLE = {
+    "in": "header",
+    "name": "Idempotency-Key",
+    "required": False,
+    "schema": {"type": "string", "maxLength": 200},
+    "description": "The same call with the same key does its work once, however often it is sent.",
+}
+
 
 def with_spec(document: Any, spec: dict[str, Any]) -> Any:
-    """The document with the body of `POST /endpoints`, its ranges and a header that makes it repeatable."""
+    """The document with the body of `POST /endpoints`, its ranges and the header that makes a call repeatable."""
     parts = dict(spec.get("$defs", {}))
     whole = {name: value for name, value in spec.items() if name != "$defs"}
     for schema in parts.values():
@@ -28,13 +36,6 @@ def with_spec(document: Any, spec: dict[str, Any]) -> Any:
     create = document["paths"]["/api/v1/endpoints"]["post"]
     body = {"schema": {"$ref": "#/components/schemas/Spec"}, "examples": api_examples.document()}
     create["requestBody"]["content"]["application/json"] = body
-    create.setdefault("parameters", []).append(
-        {
-            "in": "header",
-            "name": "Idempotency-Key",
-            "required": False,
-            "schema": {"type": "string", "maxLength": 200},
-            "description": "The same call with the same key makes one endpoint, however often it is sent.",
-        }
-    )
+    for route in (create, document["paths"]["/api/v1/models/{name}/imports"]["post"]):
+        route.setdefault("parameters", []).append(REPEATABLE)
     return document

@@ -328,12 +328,13 @@ class Revision(models.Model):
 
 
 class IdempotentRequest(models.Model):
-    """A `POST` that was done once: the same key with the same body answers with the same endpoint."""
+    """A `POST` that was done once: the same key with the same body answers with what it made."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
     key = models.CharField(max_length=200)
     digest = models.CharField(max_length=64)
-    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="+")
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, null=True, related_name="+")
+    version_import = models.ForeignKey("endpoints.VersionImport", models.CASCADE, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -77,9 +77,9 @@ class Import:
         importing.run(str(one.pk), clock=self.clock)
         return VersionImport.objects.select_related("version", "draft").get(pk=one.pk)
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         _, secret = make.key(self.project, "manage")
-        options = {"headers": {"Authorization": f"Bearer {secret}"}, "content_type": "application/json"}
+        options = {"headers": {"Authorization": f"Bearer {secret}"} | headers, "content_type": "application/json"}
         return getattr(Client(), method)(f"/api/v1/models/tiny/imports{path}", body, **options)
 
 
@@ -436,6 +436,26 @@ def test_a_program_begins_follows_and_gets_the_version(tiny: Import) -> None:
     assert version["imported_from"]["revision"] == REPO.commit
     assert tiny.call("post", f"/{begun['id']}/cancel").status_code == 409
     assert tiny.call("post", f"/{begun['id']}/retry").status_code == 409
+
+
+def test_sent_again_it_is_the_same_import(tiny: Import) -> None:
+    page = tiny.client.get(tiny.url).content.decode()
+    sending = re.search(r'name="sending" value="([^"]+)"', page)
+    assert sending is not None
+    answers = [tiny.post(sending=sending[1])["Location"] for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert VersionImport.objects.count() == 1
+    assert tiny.post(sending=sending[1], only="*.md")["Location"] != answers[0], (
+        "answered otherwise, it is another"
+    )
+    body = {"source": {"kind": "huggingface", "model_id": "lab/tiny"}}
+    first, again = (tiny.call("post", "", body, **{"Idempotency-Key": "a"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json() == again.json()
+    assert first["Location"] == again["Location"]
+    other = tiny.call("post", "", body | {"notes": "Another"}, **{"Idempotency-Key": "a"})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+    assert VersionImport.objects.count() == 3
 
 
 @pytest.mark.parametrize(

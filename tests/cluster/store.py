@@ -294,6 +294,8 @@ def value_at(body: Any, path: tuple[str, ...]) -> Any:
 
 
 def remove(body: Any, path: tuple[str, ...]) -> None:
+    if len(path) > 1 and path[-2].startswith(f"[{path[-1]}="):
+        path = path[:-1]  # without its key, an item of a list is none
     parent = value_at(body, path[:-1]) if len(path) > 1 else body
     if isinstance(parent, dict):
         parent.pop(path[-1], None)

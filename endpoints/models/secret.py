@@ -17,6 +17,10 @@ from accounts.roles import Right
 from accounts.sealing import box
 from endpoints.models.endpoint import By, Revision
 from endpoints.models.event import Event, actor_fields
+from endpoints.models.version_import import VersionImport
+
+WITHOUT = "Deploy endpoints without it, and let imports end, first."
+Needs = Revision | str  # an import in words
 
 
 class Undecryptable(Exception):
@@ -84,18 +88,15 @@ class Secret(models.Model):
 
     @transaction.atomic
     def discard(self, *, by: By) -> None:
-        """Delete it for good. Raises Refused while a living endpoint's revision needs it."""
+        """Delete it. Raises Refused while a living endpoint's revision or an import that isn't over needs it."""
         Secret.objects.select_for_update().get(pk=self.pk)
-        needed_by = [str(revision) for revision in self.used_by()]
-        if needed_by:
-            raise Refused(
-                f"“{self.name}” is used by {', '.join(needed_by)}. Deploy them without it first.", code="in_use"
-            )
+        if users := self.used_by():
+            raise Refused(f"“{self.name}” is used by {', '.join(map(str, users))}. {WITHOUT}", code="in_use")
         self._record("secret.deleted", f"Deleted the secret “{self.name}”.", by=by)
         self.delete()
 
-    def used_by(self) -> list[Revision]:
-        """The revisions that serve, are being deployed or would be started, of endpoints not deleted."""
+    def used_by(self) -> list[Needs]:
+        """The revisions that serve, are being deployed or would be started, and the imports not over."""
         return needing(self.project, {self.name}).get(self.name, [])
 
     def _record(self, kind: str, message: str, *, by: By) -> None:
@@ -114,17 +115,20 @@ class Secret(models.Model):
             raise Undecryptable(f"The secret “{self.name}” can't be decrypted. Store its value again.") from None
 
 
-def needing(project: Project, names: Collection[str]) -> dict[str, list[Revision]]:
-    """Which current revisions of living endpoints name which of these secrets; two queries for all."""
+def needing(project: Project, names: Collection[str]) -> dict[str, list[Needs]]:
+    """Which current revisions of living endpoints, and which unfinished imports, name which of these secrets."""
     living = Revision.objects.filter(endpoint__project=project, endpoint__deleted_at=None).select_related(
         "endpoint"
     )
     newest = living.order_by("endpoint_id", "-number").distinct("endpoint_id")
     serving = living.filter(pk=F("endpoint__serving_revision"))
-    found: dict[str, list[Revision]] = {}
+    found: dict[str, list[Needs]] = {}
     for revision in sorted({*newest, *serving}, key=str):
         for name in _named(revision.spec) & set(names):
             found.setdefault(name, []).append(revision)
+    unfinished = VersionImport.objects.unfinished().filter(model__project=project)
+    for one in unfinished.filter(source__token_secret__in=list(names)).select_related("model"):
+        found.setdefault(one.spec.token_secret, []).append(f"the import of {one} into {one.model}")
     return found
 
 

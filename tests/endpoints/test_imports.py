@@ -323,6 +323,19 @@ def test_a_credential_is_stored_chosen_used_and_told_to_nobody(tiny: Import) -> 
     assert TOKEN not in page + json.dumps(one.source) + json.dumps(one.version.source)
 
 
+def test_a_secret_is_kept_for_an_import_that_runs_or_may_be_tried_again(tiny: Import) -> None:
+    Secret.store(tiny.project, "hub-token", TOKEN, by=make.user("alice"))
+    one = tiny.begun(model_id="lab/gated", token_secret="hub-token")
+    named = f"is used by the import of {one} into tiny"
+    delete = "/projects/alpha/secrets/hub-token/delete/"
+    assert named in tiny.client.post(delete, follow=True).content.decode()
+    one.fail("gone", "It is gone.", at=timezone.now())
+    assert named in tiny.client.post(delete, follow=True).content.decode()
+    one.cancel(by=None)
+    tiny.client.post(delete)
+    assert not Secret.objects.exists()
+
+
 def test_a_secret_that_is_gone_when_the_worker_needs_it_is_said_at_its_field(tiny: Import) -> None:
     Secret.store(tiny.project, "hub-token", TOKEN, by=make.user("alice"))
     one = tiny.begun(model_id="lab/gated", token_secret="hub-token")

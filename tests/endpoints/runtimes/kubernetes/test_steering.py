@@ -47,7 +47,7 @@ def test_the_one_that_is_named_goes_though_the_cluster_would_rather_take_a_pendi
     with cluster.fault(make_another_meanwhile):
         runtime.apply(workload(1, retire=(old,)))
     ended(runtime, old)
-    assert set(runtime.observe()) == {fresh}
+    until(lambda: set(runtime.observe()) == {fresh}, what="the replacement to go, and not the one before it")
 
 
 def test_the_deletion_cost_decides_between_equals(

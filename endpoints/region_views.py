@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
@@ -56,12 +57,16 @@ def _form(request: HttpRequest, of: Region | None) -> HttpResponse:
     form = RegionForm(request.POST or None, instance=of)
     if request.POST.get("go") == "add-host" or not form.is_valid():
         status = 422 if form.is_bound and form.errors and "go" not in request.POST else 200
-        context = {"form": form, "here": of, "audit": region_audit.entries(of) if of else []}
-        return render(request, "endpoints/region.html", context, status=status)
+        return _page(request, form, of, status=status)
     saved = form.keep(by=person(request))
     _ask(saved)
     messages.success(request, f"{saved.name} is saved, and is being asked what it has.")
     return redirect("endpoints:region", slug=saved.slug)
+
+
+def _page(request: HttpRequest, form: RegionForm, of: Region | None, *, status: int, **more: Any) -> HttpResponse:
+    context = {"form": form, "here": of, "audit": region_audit.entries(of) if of else []}
+    return render(request, "endpoints/region.html", context | more, status=status)
 
 
 @staff
@@ -84,12 +89,15 @@ def test(request: HttpRequest, slug: str) -> HttpResponse:
 @staff
 @require_POST
 def delete(request: HttpRequest, slug: str) -> HttpResponse:
-    here = get_object_or_404(Region, slug=slug)
+    here = get_object_or_404(Region.objects.counted(), slug=slug)
+    if request.POST.get("confirm") != here.slug:
+        context = {"untyped": f"It wasn't deleted: type exactly {here.slug}."}
+        return _page(request, RegionForm(instance=here), here, status=422, **context)
     try:
         here.discard(by=person(request))
     except Refused as refused:
         messages.error(request, str(refused))
-        return redirect("endpoints:region", slug=slug)
+        return redirect(reverse("endpoints:region", args=[slug]) + "#state-title")  # not at the dialog again
     messages.success(request, f"{here.name} is deleted.")
     return redirect("endpoints:regions")
 

@@ -11,7 +11,7 @@ document.addEventListener("click", (event) => {
     dialog.querySelector("[autofocus], .dialog-body :is(input:not([type='hidden']), select, textarea)")?.focus();
     return;
   }
-  const closer = event.target.closest("dialog [data-close]");
+  const closer = event.target.closest("dialog[open] [data-close]"); // one shown by the address goes with it
   if (closer) {
     event.preventDefault();
     closer.closest("dialog").close();

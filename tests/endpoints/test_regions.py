@@ -148,21 +148,37 @@ def test_what_is_wrong_is_said_and_nothing_is_kept(client: Client, given: dict[s
 
 def test_a_region_in_use_is_neither_deleted_nor_made_another_kind_of_place(client: Client) -> None:
     endpoint = make.endpoint(name="busy")
-    said = client.post("/regions/local/delete/", follow=True).content.decode()
+    said = client.post("/regions/local/delete/", {"confirm": "local"}, follow=True).content.decode()
     assert "is used by busy" in said
     posted = client.post("/regions/local/", {"name": "This", "runtime": "docker"}).content.decode()
     assert "another kind of place while busy run here" in posted
     endpoint.delete_endpoint(by=make.user())
     endpoint.deleted_at = endpoint.created_at
     endpoint.save(update_fields=["deleted_at"])
-    assert "their costs name it" in client.post("/regions/local/delete/", follow=True).content.decode()
+    assert (
+        "their costs name it"
+        in client.post("/regions/local/delete/", {"confirm": "local"}, follow=True).content.decode()
+    )
     assert Region.objects.filter(slug="local", runtime="process").exists()
 
 
 def test_a_region_that_nobody_used_can_be_deleted(client: Client) -> None:
     make.region("unused")
-    client.post("/regions/unused/delete/")
+    client.post("/regions/unused/delete/", {"confirm": "unused"})
     assert not Region.objects.filter(slug="unused").exists()
+
+
+@pytest.mark.parametrize("typed", ["", "Unused", "other"])
+def test_a_region_is_deleted_only_where_its_name_was_typed(client: Client, typed: str) -> None:
+    make.region("unused")
+    answer = client.post("/regions/unused/delete/", {"confirm": typed})
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert 'id="delete-region-typed_error"' in page
+    assert 'action="/regions/unused/delete/#delete-region"' in page, "the dialog stays in sight without JavaScript"
+    assert '<form method="post" action="/regions/unused/"' in page, "saving still saves"
+    assert Region.objects.filter(slug="unused").exists()
+    assert acts() == []
 
 
 BASE = {"name": "Far", "slug": "far", "enabled": "on"}
@@ -312,7 +328,7 @@ def test_every_act_on_a_region_is_audited_without_values(client: Client) -> None
     client.post("/regions/far/", {"name": "Far off", "runtime": "docker"} | moved)
     client.post("/regions/far/", {"name": "Far off", "runtime": "docker", "enabled": "on"} | moved)
     client.post("/regions/far/", {"name": "Far off", "runtime": "docker", "enabled": "on"} | moved)
-    client.post("/regions/far/delete/")
+    client.post("/regions/far/delete/", {"confirm": "far"})
     who = str(make.user("staff"))
     assert acts() == [
         ("region.created", who, "Added the region “far”: Docker."),
@@ -341,6 +357,6 @@ def test_a_clusters_account_and_nodes_are_told_apart_in_the_audit(client: Client
 
 def test_an_act_that_is_refused_is_no_act(client: Client) -> None:
     make.endpoint(name="busy")
-    client.post("/regions/local/delete/")
+    client.post("/regions/local/delete/", {"confirm": "local"})
     client.post("/regions/local/", {"name": "This", "runtime": "docker"})
     assert acts() == []

@@ -19,7 +19,7 @@ from accounts.refused import Refused
 from accounts.roles import Right
 from endpoints import model_guide
 from endpoints.model_forms import AboutForm, DraftForm, NewModelForm
-from endpoints.models import Draft, ModelVersion, RegisteredModel
+from endpoints.models import Draft, ImportState, ModelVersion, RegisteredModel
 from endpoints.models.registry import visible_version
 from endpoints.sources.layout import NATURAL
 from endpoints.spec import SourceKind
@@ -94,13 +94,15 @@ def model(request: HttpRequest, project: str, name: str) -> HttpResponse:
 def _model_page(request: HttpRequest, here: Membership, found: RegisteredModel, form: AboutForm) -> HttpResponse:
     versions = list(found.versions.select_related("created_by"))
     own = access.may(here, Right.OPERATE) and found.project_id is not None
+    imports = list(found.imports.unfinished().select_related("created_by")) if own else []
     context = {
         "here": here,
         "model": found,
         "versions": versions,
         "newest": next(iter(versions), None),
         "kinds": KINDS,
-        "imports": found.imports.unfinished().select_related("created_by") if own else [],
+        "imports": imports,
+        "importing": any(one.state == ImportState.RUNNING for one in imports),
         "drafts": _drafts(found) if own else [],
         "users": found.used_by(here.project),
         "form": form,
@@ -109,7 +111,8 @@ def _model_page(request: HttpRequest, here: Membership, found: RegisteredModel, 
         "may_operate": access.may(here, Right.OPERATE),
         "may_change": own,
     }
-    return render(request, "endpoints/model.html", context, status=422 if form.errors else 200)
+    part = "#versions" if request.GET.get("part") == "versions" else ""
+    return render(request, f"endpoints/model.html{part}", context, status=422 if form.errors else 200)
 
 
 def _drafts(model: RegisteredModel) -> Any:

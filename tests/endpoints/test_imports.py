@@ -279,6 +279,20 @@ def test_one_runs_at_a_time_and_the_next_is_rung_after_it(tiny: Import) -> None:
     assert tiny.run(second).state == "done"
 
 
+def test_the_models_page_follows_an_import_until_its_version_is_there(tiny: Import) -> None:
+    asks = 'hx-get="/projects/alpha/models/tiny/?part=versions"'
+    one = tiny.begun()
+    assert asks in tiny.client.get("/projects/alpha/models/tiny/").content.decode()
+    part = tiny.client.get("/projects/alpha/models/tiny/?part=versions").content.decode()
+    assert asks in part
+    assert "Waits for its turn" in part
+    assert "<html" not in part
+    assert tiny.run(one).version is not None
+    part = tiny.client.get("/projects/alpha/models/tiny/?part=versions").content.decode()
+    assert "/projects/alpha/models/tiny/versions/1/" in part
+    assert "hx-get" not in part
+
+
 def test_the_form_begins_with_hugging_face_and_keeps_what_was_typed_for_other_kinds(tiny: Import) -> None:
     page = tiny.client.get(tiny.url).content.decode()
     assert 'name="model_id"' in page

@@ -7,93 +7,23 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator
 from datetime import timedelta
-from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.session import Session
 from django.test import Client
 from django.utils import timezone
-from moto.server import ThreadedMotoServer
 
 from accounts.refused import Refused
 from endpoints import bell, importing, tidying
 from endpoints.models import Event, ModelVersion, RegisteredModel, Secret, VersionDraft, VersionImport
 from endpoints.models.registry import store
 from tests import make
-from tests.certificates import certificate, context
-from tests.front import Front
-from tests.git_host import GitHost
-from tests.hub import Fault, Hub, Repo
-from tests.model_files import TENSORS, gguf
-from tests.ssh_host import SshHost
+from tests.endpoints.imports.importer import FILE, LARGE, MODEL_PY, REPO, TOKEN, WIDE, Died, Import
+from tests.hub import Fault, Repo
+from tests.model_files import gguf
 
 pytestmark = pytest.mark.django_db
-FILE = "tiny.Q4_K_M.gguf"
-WIDE = [*TENSORS, ("blk.1.ffn_up.weight", (64, 8192), "F16")]
-LARGE = gguf(None, WIDE)
-REPO = Repo({"README.md": b"# Tiny", FILE: LARGE})
-TOKEN = "hf_member-of-the-lab"
-MODEL_PY = b"class Model:\n    def load(self, path): ...\n    def predict(self, inputs): return inputs\n"
-
-
-class Died(BaseException):
-    """A worker's kill: nothing of ours catches it."""
-
-
-class Import:
-    """Alice, who imports into “tiny”; workers that run when a test says so."""
-
-    def __init__(self, client: Client, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.project = make.project()
-        self.model = RegisteredModel.open(self.project, "tiny", by=make.user("alice"))
-        self.client, self.hub, self.ahead = client, hub, timedelta(0)
-        client.force_login(make.user("alice"))
-        monkeypatch.setattr(bell, "send", lambda *_, **__: True)
-
-    url = "/projects/alpha/models/tiny/import/"
-
-    def post(self, **answers: str) -> Any:
-        given = {"kind": "huggingface", "shown": "huggingface", "model_id": "lab/tiny", "revision": "main"}
-        return self.client.post(self.url, given | answers)
-
-    def begun(self, **answers: str) -> VersionImport:
-        answer = self.post(**answers)
-        assert answer.status_code == 302, answer.content.decode()
-        return VersionImport.objects.latest("created_at")
-
-    def refused(self, **answers: str) -> str:
-        answer = self.post(**answers)
-        assert answer.status_code == 422
-        return str(answer.content.decode())
-
-    def clock(self) -> Any:
-        return timezone.now() + self.ahead
-
-    def run(self, one: VersionImport) -> VersionImport:
-        importing.run(str(one.pk), clock=self.clock)
-        return VersionImport.objects.select_related("version", "draft").get(pk=one.pk)
-
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        _, secret = make.key(self.project, "manage")
-        options = {"headers": {"Authorization": f"Bearer {secret}"} | headers, "content_type": "application/json"}
-        return getattr(Client(), method)(f"/api/v1/models/tiny/imports{path}", body, **options)
-
-
-@pytest.fixture
-def hub(settings: Any) -> Iterator[Hub]:
-    gated = Repo({"config.json": b"{}"}, gated="manual")
-    with Hub({"lab/tiny": REPO, "lab/gated": gated}, tokens={TOKEN: {"lab/gated"}}) as running:
-        settings.HF_ENDPOINT = running.url
-        yield running
-
-
-@pytest.fixture
-def tiny(client: Client, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Import:
-    return Import(client, hub, monkeypatch)
 
 
 # ── what becomes of it ───────────────────────────────────────────────────────────────────────────
@@ -364,85 +294,6 @@ def test_a_secret_that_is_gone_when_the_worker_needs_it_is_said_at_its_field(tin
     assert tiny.begun(again=str(one.pk)).state == "running"
     one.refresh_from_db()
     assert one.state == "cancelled", "what takes its place is enough"
-
-
-# ── other sources ────────────────────────────────────────────────────────────────────────────────
-def test_a_commit_of_git_is_imported_with_what_lies_in_lfs(
-    tiny: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host, tls = GitHost(tmp_path / "git"), certificate(tmp_path)
-    host.make("lab/tiny")
-    commit = host.commit("lab/tiny", {"own/model.py": MODEL_PY, "own/weights/tiny.gguf": LARGE, "else": b"x"})
-    host.token = "glpat-of-the-lab"
-    Secret.store(tiny.project, "git-token", host.token, by=make.user("alice"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-    with Front(door=host, tls=context(tls)) as front:
-        host.url = front.url
-        given = {"kind": "git", "shown": "git", "url": f"{front.url}/lab/tiny.git", "path": "own/"}
-        assert 'id="id_token_secret_error"' in tiny.refused(**given)
-        version = tiny.run(tiny.begun(**given, token_secret="git-token")).version
-    assert version is not None
-    assert [file["path"] for file in version.files] == ["model.py", "weights/tiny.gguf"]
-    assert (version.folder / "weights/tiny.gguf").read_bytes() == LARGE
-    assert version.source["revision"] == commit
-    assert version.origin.endswith(f"/lab/tiny.git/own at {commit}")
-
-
-def test_the_key_of_an_unknown_server_is_shown_before_anything_is_sent_and_taken_by_one_press(
-    tiny: Import, tmp_path: Path
-) -> None:
-    host = GitHost(tmp_path / "git")
-    host.make("lab/tiny")
-    host.commit("lab/tiny", {"model.py": MODEL_PY})
-    with SshHost(tmp_path / "ssh") as ssh:
-        Secret.store(tiny.project, "deploy-key", ssh.private, by=make.user("alice"))
-        url = f"ssh://{ssh.user}@127.0.0.1:{ssh.port}{host.folder}/lab/tiny.git"
-        given = {"kind": "git", "shown": "git", "url": url, "token_secret": "deploy-key"}
-        page = tiny.refused(**given)
-        offered = re.search(r'name="use_host_key" value="([^"]+)"', page)
-        assert offered is not None
-        page = tiny.post(**given, use_host_key=unescape(offered[1])).content.decode()
-        assert "Reached just now" in page
-        assert not VersionImport.objects.exists(), "taking a key begins nothing"
-        version = tiny.run(tiny.begun(**given, host_key=unescape(offered[1]))).version
-    assert version is not None
-    assert "deploy-key" not in json.dumps(version.source)
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys: dict[str, Any] = {"aws_access_key_id": "AKIA1", "aws_secret_access_key": "x"}
-    client: Any = Session().create_client("s3", "us-east-1", endpoint_url=f"http://{host}:{port}", **keys)
-    client.create_bucket(Bucket="models")
-    yield client
-    server.stop()
-
-
-def test_objects_of_a_bucket_are_pinned_by_their_names_and_never_mixed(tiny: Import, bucket: Any) -> None:
-    url = bucket.meta.endpoint_url
-    tag = bucket.put_object(Bucket="models", Key="tiny/a.gguf", Body=LARGE)["ETag"].strip('"')
-    bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"first")
-    given = {"kind": "s3", "shown": "s3", "bucket": "models", "path": "tiny", "url": url, "only": "a.gguf"}
-    Secret.store(tiny.project, "s3-secret", "x", by=make.user("alice"))
-    assert 'id="id_access_key_error"' in tiny.refused(**given), "everybody may list it, and nobody read it"
-    given |= {"access_key": "AKIA1", "token_secret": "s3-secret"}
-    one = tiny.begun(**given)
-    bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"what isn't imported may change")
-    one = tiny.run(one)
-    version = one.version
-    assert version is not None, one.message
-    assert version.source["objects"] == {"a.gguf": tag}
-    assert version.source["service"] == url
-    page = tiny.client.get("/projects/alpha/models/tiny/versions/1/").content.decode()
-    assert "s3://models/tiny" in page
-    other = tiny.begun(**given)
-    bucket.put_object(Bucket="models", Key="tiny/a.gguf", Body=LARGE + b" ")
-    other = tiny.run(other)
-    assert (other.state, other.reason) == ("failed", "changed")
-    assert "import it again" in other.message
 
 
 # ── by the API ───────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -57,7 +58,8 @@ def new(request: HttpRequest, project: str, name: str) -> HttpResponse:
         made = _begin(request, here, model, form, about, _sending(request, values))
         if made is not None:
             if replaced := _failed(request, model):
-                replaced.cancel(by=person(request))
+                with contextlib.suppress(Refused):  # the same form, sent twice at once, was quicker
+                    replaced.cancel(by=person(request))
             return redirect("endpoints:import", project=project, name=name, pk=made.pk)
     return _form_page(request, here, model, form, values, about=about)
 

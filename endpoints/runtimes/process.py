@@ -127,7 +127,10 @@ class ProcessRuntime:
             live = self._live()
             found = {}
             for name in {*os.listdir(self.root), *live}:
-                one = self._observed(name, live.get(name))
+                try:
+                    one = self._observed(name, live.get(name))
+                except FileNotFoundError:  # somebody forgot it meanwhile
+                    continue
                 if one is not None and owner in {None, one.owner}:
                     found[name] = one
             return found

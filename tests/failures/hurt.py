@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -118,11 +119,11 @@ class Hurt(Stack):
     def kill_instance(self, instance: str) -> tuple[float, float]:
         """Its engine, as a crash or the kernel would end it; when that began, and when it was done: where there is
         much to do, one that was killed takes calls for a moment."""
-        engines = live(self.runtime.data)[instance].engines
+        engines, address = live(self.runtime.data)[instance].engines, self.runtime.observe()[instance].address
         before = time.monotonic()
         for pid in engines:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not any(map(_lives, engines)), every=0.002, what="the engine to be dead")
+        until(lambda: _refuses(address or ""), every=0.002, what="the engine to be dead")
         return before, time.monotonic()
 
     # ── what it wrote down ──────────────────────────────────────────────────────────────────────
@@ -181,8 +182,13 @@ class Hurt(Stack):
             return f"{SESSION}={client.cookies[SESSION]}"
 
 
-def _lives(pid: int) -> bool:
+def _refuses(address: str) -> bool:
+    """Whether nobody listens there any more."""
+    host, port = address.removeprefix("http://").rsplit(":", 1)
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
         return False
+    return False

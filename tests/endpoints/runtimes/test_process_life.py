@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_an_unseen_end_keeps_the_time_it_was_first_noticed(process: ProcessRunti
     os.kill(supervisor, signal.SIGKILL)
     first = the_one(process, "exited")
     assert process.observe()[name] == first
+
+
+def test_what_another_forgets_while_it_is_looked_at_is_simply_gone(
+    process: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process.apply(workload(1))
+    supervisor = processes(process, the_one(process, "running").name).supervisor
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+
+    def forgotten(folder: Folder) -> bool:
+        shutil.rmtree(folder.path)
+        return False
+
+    monkeypatch.setattr(Folder, "leaving", forgotten)
+    until(lambda: process.observe() == {}, what="nothing to be there")
 
 
 def test_a_grandchild_that_outlives_its_supervisor_is_ended(process: ProcessRuntime) -> None:

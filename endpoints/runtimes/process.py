@@ -41,6 +41,7 @@ from endpoints.runtimes.serving import LLAMA_CPP, serving_config
 
 CODE = Path(__file__).resolve().parents[2]  # where `python -m serving` is found
 LISTEN_EVERY = 0.005  # seconds between two looks for a newborn's address
+GOING_LOOKS = 200  # at most, for something that was killed to be gone
 ENGINE = (sys.executable, "-m", "serving")
 # What an engine may know of the worker's environment: never its database, its keys or its own settings.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
@@ -180,7 +181,7 @@ class ProcessRuntime:
     def forget(self, name: str) -> None:
         """See Runtime.forget."""
         with _outage():
-            if self._folder(name).fate() is not None:
+            if self._folder(name).fate() is not None and self._gone(name):
                 self._folder(name).remove()
                 self.limits.remove(name)
 
@@ -198,6 +199,18 @@ class ProcessRuntime:
     def _held(self) -> dict[str, Live]:
         """Those that still take room: a supervisor that has written down the end is only on its way out."""
         return {name: one for name, one in self._live().items() if self._folder(name).fate() is None}
+
+    def _gone(self, name: str) -> bool:
+        """End what is still on its way out after the end was written down; whether nothing lives any more."""
+        for _ in range(GOING_LOOKS):
+            left = self._live().get(name)
+            if left is None:
+                return True
+            for pid in (*left.engines, *([left.supervisor] if left.supervisor else [])):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(LISTEN_EVERY)
+        return False
 
     def _reap(self) -> None:
         """Collect ended supervisors that this process started, so that they don't stay as zombies."""
@@ -281,6 +294,8 @@ class ProcessRuntime:
     def _observed(self, name: str, live: Live | None) -> Observed | None:
         """One instance, or None if there's neither a process nor a record."""
         folder = self._folder(name)
+        if live is not None and folder.labels() is None:  # somebody forgot it since, or its record is lost
+            live = self._live().get(name)
         labels = live.labels if live else folder.labels()
         if labels is None:
             return None

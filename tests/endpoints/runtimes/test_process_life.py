@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from endpoints.runtimes import scan
 from endpoints.runtimes.base import Phase, Rejected, Unavailable
-from endpoints.runtimes.folder import Folder
+from endpoints.runtimes.folder import Fate, Folder
 from endpoints.runtimes.process import ProcessRuntime
 from tests.endpoints.runtimes.conftest import processes, workload
 from tests.endpoints.runtimes.contract import settled, the_one
@@ -136,8 +137,21 @@ def test_a_vanished_instance_is_simply_gone(process: ProcessRuntime) -> None:
     one = the_one(process, "running")
     process.apply(workload(0))
     settled(process, "exited", 1)
+    until(lambda: not scan.live(process.data), what="the supervisor to go, which wrote that down")
     Folder(process.root / one.name).remove()
     assert process.observe() == {}
+
+
+def test_an_end_is_forgotten_whole_though_its_supervisor_is_still_there(process: ProcessRuntime) -> None:
+    process.apply(workload(1))
+    name = the_one(process, "running").name
+    live = processes(process, name)
+    assert live.supervisor is not None
+    os.kill(live.supervisor, signal.SIGSTOP)  # a busy machine, made sure of
+    Folder(process.root / name).settle(Fate(exit_code=0, asked=True, finished_at=time.time()))
+    process.forget(name)
+    assert process.observe() == {}
+    assert not alive(live.supervisor)
 
 
 def test_one_torn_record_does_not_stop_the_others_being_seen(process: ProcessRuntime) -> None:

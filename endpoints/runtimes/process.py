@@ -262,11 +262,13 @@ class ProcessRuntime:
             str(folder.address_file),
         ]
         try:
-            self._children.add(_spawn([*supervisor, *options, "--", *argv], _environ(workload, labels)))
+            pid = _spawn([*supervisor, *options, "--", *argv], _environ(workload, labels))
         except OSError:
             folder.remove()
             self.limits.remove(name)
             raise
+        self._children.add(pid)
+        scan.await_labels(pid)  # with the lock in hand: what nobody sees would be taken for lost, or started again
 
     def _config(self, workload: Workload) -> dict[str, Any]:
         command = _command(workload)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import psutil
 from endpoints.runtimes.base import Unavailable
 
 PROC = Path("/proc")
+SHOWN_EVERY = 0.0005  # seconds between two looks for a newborn's labels
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,20 @@ def live(data: str) -> dict[str, Live]:
             seen = replace(seen, engines=(*seen.engines, pid))
         found[labels.name] = seen
     return found
+
+
+def await_labels(pid: int) -> None:
+    """Return once a process that was just started can be seen by its labels, or has ended.
+
+    Between its exec and its first instruction a process has no environment that could be read: 20 ms at times.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):  # collected already
+        while not (PROC / str(pid) / "environ").read_bytes():
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+                return
+            time.sleep(SHOWN_EVERY)
 
 
 def _environments(mark: bytes) -> Iterator[tuple[int, dict[str, str]]]:

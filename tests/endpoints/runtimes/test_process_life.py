@@ -94,6 +94,12 @@ def test_one_that_is_still_starting_stops_when_asked(process: ProcessRuntime, tm
     assert the_one(process, "exited").exit_code == 137
 
 
+def test_a_newborn_is_seen_at_once(process: ProcessRuntime) -> None:
+    for number in range(1, 13):
+        process.apply(workload(number))
+        assert all(alive(pid) for pid in process._children)
+
+
 def test_stop_right_after_start_leaves_nothing_behind(process: ProcessRuntime) -> None:
     process.apply(workload(4))
     process.apply(workload(0))

@@ -148,9 +148,9 @@ def _import(request: HttpRequest, name: str, import_id: uuid.UUID) -> VersionImp
 
 
 def _errors(form: ImportForm) -> dict[str, list[str]]:
-    """By the fields' names in JSON; "" for the whole."""
+    """By the fields' names in JSON; “source” for what is no field's."""
     return {
-        form.dotted(name) if name in form.fields else "": [str(text) for text in texts]
+        form.dotted(name) if name in form.fields else form.section: [str(text) for text in texts]
         for name, texts in form.errors.items()
     }
 

@@ -81,10 +81,9 @@ def _refused(request: HttpRequest, refused: Refused) -> HttpResponse:
 def _parameters(request: HttpRequest, invalid: ValidationError) -> HttpResponse:
     fields: dict[str, list[str]] = {}
     for error in invalid.errors:
-        place = [str(part) for part in error["loc"] if part not in ("body", "query", "path")]
-        fields.setdefault(".".join(place[1:] if len(place) > 1 else place), []).append(
-            WORDS.get(error["type"]) or str(error["msg"])
-        )
+        where, *place = [str(part) for part in error["loc"]]
+        field = ".".join(place[1:] if where == "body" else place)  # the body's own name is only ours
+        fields.setdefault(field, []).append(WORDS.get(error["type"]) or str(error["msg"]))
     return answer(request, Problem(422, "invalid", "Some fields are wrong.", fields))
 
 

@@ -18,6 +18,7 @@ from accounts.refused import Refused
 from endpoints import bell, importing, tidying
 from endpoints.models import Event, ModelVersion, RegisteredModel, Secret, VersionDraft, VersionImport
 from endpoints.models.registry import store
+from endpoints.validation import Invalid, spec_from
 from tests import make
 from tests.endpoints.imports.importer import FILE, LARGE, MODEL_PY, REPO, TOKEN, WIDE, Died, Import
 from tests.hub import Fault, Repo
@@ -342,14 +343,25 @@ def test_sent_again_it_is_the_same_import(tiny: Import) -> None:
         ({"kind": "huggingface", "model_id": "lab/gated"}, "source.token_secret"),
         ({"kind": "huggingface", "model_id": "lab/tiny", "bucket": "models"}, "source.bucket"),
         ({"kind": "s3", "bucket": "models", "access_key": "AKIA1"}, "source.token_secret"),
-        ({"kind": "registry"}, "kind"),
+        ({"kind": "registry"}, "source.kind"),
+        ({"kind": "gcs", "buckets": "models"}, "source.buckets"),
     ],
 )
 def test_a_program_is_told_which_field_to_mend(tiny: Import, source: dict[str, str], field: str) -> None:
     answer = tiny.call("post", "", {"source": source})
     assert answer.status_code == 422
-    assert any(field in name for name in answer.json()["error"]["fields"]), answer.json()
+    assert field in answer.json()["error"]["fields"]
     assert not VersionImport.objects.exists()
+
+
+def test_what_is_no_fields_fault_is_told_as_when_a_deployment_asks(tiny: Import) -> None:
+    source = {"kind": "huggingface", "model_id": "lab/tiny"}
+    tiny.hub.fault(Fault("/api/models/", times=999, status=503))
+    asked = tiny.call("post", "", {"source": source}).json()["error"]
+    with pytest.raises(Invalid) as refused:
+        spec_from({"name": "tiny", "source": source}, tiny.project)
+    assert asked["fields"]["source"] == refused.value.errors["source"]
+    assert asked["fields"].keys() == {"source"}
 
 
 def test_a_shared_model_is_imported_into_by_nobody(tiny: Import) -> None:

@@ -22,7 +22,8 @@ from endpoints.memory import (
 )
 from endpoints.models import InstanceType, Region
 from endpoints.sources import Found
-from endpoints.spec import GIB, Framework, LlmSpec, Spec
+from endpoints.spec import GIB, Framework, LlmSpec, SourceKind, Spec
+from endpoints.templatetags.formats import bytes_binary
 
 GPU_UTILIZATION = 0.9
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}  # a stored tensor's dtype, or what it is loaded as
@@ -64,7 +65,7 @@ def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None
     if need is not None and need.need_bytes:
         how = "by your own figure: " if spec.memory_gib else "measured before: " if need.measured else ""
         known = f"{how}needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
-    return f"{_named(found)}, memory {known}."
+    return f"{_named(spec, found)}, memory {known}."
 
 
 def shape_of(engine: str, llm: LlmSpec, found: Found) -> ModelShape | None:
@@ -144,12 +145,12 @@ def _layout_problems(found: Found) -> list[str]:
     return [note.said for note in found.layout.problems] if found.layout else []
 
 
-def _named(found: Found) -> str:
-    pinned = found.revision[:SHORT_COMMIT]
+def _named(spec: Spec, found: Found) -> str:
+    pinned = f"{'version ' * (spec.source.kind == SourceKind.REGISTRY)}{found.revision[:SHORT_COMMIT]}"
     if found.facts is not None:
         return f"{found.default_file} at {pinned}: {found.facts.quantization}"
     count, size = len(found.files), sum(file.size for file in found.files)
-    return f"{count:,} file{'s'[: count != 1]} at {pinned}, {_gib(size)}"
+    return f"{count:,} file{'s'[: count != 1]} at {pinned}, {bytes_binary(size)}"
 
 
 def _gib(size: int | None) -> str:

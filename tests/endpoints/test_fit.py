@@ -110,7 +110,7 @@ def test_every_problem_is_named_at_once() -> None:
 
 
 def test_a_start_says_the_same_of_its_files_as_the_first_validation_did() -> None:
-    resolved = {"commit": "c0ffee", "file": "", "files": ["model.py", "weights/all.bin"], "size": 3 << 30}
+    resolved = {"commit": "2", "file": "", "files": ["model.py", "weights/all.bin"], "size": 3 << 20}
     spec = replace(make.spec(), framework="python")
     said = fit(spec, found_of(resolved), InstanceType(slug="m", vcpus=1, memory_bytes=8 << 30))
-    assert said == "2 files at c0ffee, 3.00 GiB, memory need not known."
+    assert said == "2 files at version 2, 3 MiB, memory need not known."

@@ -157,6 +157,7 @@ class Launch:
     def _welcome(self, said: dict[str, str], settings: dict[str, str]) -> None:
         lines = [
             f"Console  {settings['CONSOLE_URL']}",
+            f"Gateway  {settings['GATEWAY_URL']}",
             f"Log in   {settings['CONSOLE_URL']}{said.get('login', '')}  (works once, for 15 minutes)",
             f"Data     {settings['DATA_DIR']}",
         ]

@@ -17,6 +17,8 @@ from typing import Any
 from docker.errors import APIError
 
 from endpoints.capacity import Capacity
+from endpoints.images.contents import inspected
+from endpoints.images.requirements import runs_as
 from endpoints.runtimes import replicas
 from endpoints.runtimes.base import (
     Command,
@@ -30,7 +32,7 @@ from endpoints.runtimes.base import (
     Unprepared,
     Workload,
 )
-from endpoints.runtimes.docker import images, logs, requirements, tidying
+from endpoints.runtimes.docker import images, logs, tidying
 from endpoints.runtimes.docker.containers import (
     CUSTOM,
     LEAVING,
@@ -49,9 +51,9 @@ from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, let_read, wo
 from endpoints.runtimes.docker.logs import Anchors
 from endpoints.runtimes.docker.record import Brought, Vouched, Whereabouts
 from endpoints.runtimes.docker.usage import Meter
+from endpoints.runtimes.own_image import judged
 
 LOOK_EVERY = 0.2
-ROOT = {"", "0", "root"}
 
 
 def region(config: Mapping[str, Any]) -> DockerRuntime:
@@ -161,10 +163,8 @@ class DockerRuntime:
             raise Unavailable(f"its image was taken off {host.name} meanwhile")
         with asking(host) as client:
             arch = str(client.version().get("Arch") or "")
-        lines = requirements.report_of(image, command, command.image, user=self._user(command, image), arch=arch)
-        for line in lines:
-            report(line)
-        return requirements.summary(lines)
+        user = self._user(command, image)
+        return judged(inspected(image), command, report, user=user, architectures=[arch] if arch else ())
 
     def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
         """Take away what nothing needs; which images. `keep` names those that a revision may want again."""
@@ -260,10 +260,8 @@ class DockerRuntime:
 
     def _user(self, command: Command, known: Mapping[str, Any]) -> str:
         """Who runs in it: of a user's own image the user it names, unless that is root."""
-        named = str((known.get("Config") or {}).get("User") or "")
-        root = named.partition(":")[0] in ROOT
-        if command.engine == CUSTOM and (self.allow_root or not root):
-            return named
+        if command.engine == CUSTOM:
+            return runs_as(inspected(known), allow_root=self.allow_root)
         return f"{OURS}:{OURS}"
 
     def _network(self, host: Host) -> str:

@@ -1,0 +1,1 @@
+"""Images of containers as their registries have them. Knows no Django and no engine."""

@@ -41,11 +41,11 @@ def refuse(host: str, address: str, *, private: bool) -> None:
     """SourceProblem("address_refused") for an address that sources are not to reach."""
     found = standing(ipaddress.ip_address(address.partition("%")[0]))
     if found is Standing.SPECIAL:
-        said = f"{host} is {address}, a link-local or other special address. Models are never fetched from there."
+        said = f"{host} is {address}, a link-local or other special address. Nothing is fetched from there."
         raise SourceProblem("address_refused", said, "url")
     if found is Standing.PRIVATE and not private:
         said = (
-            f"{host} is {address}, a private address, and this console fetches models from public ones only. "
+            f"{host} is {address}, a private address, and this console fetches from public ones only. "
             "Whoever runs it can allow private ones with SOURCES_ALLOW_PRIVATE=1."
         )
         raise SourceProblem("address_refused", said, "url")

@@ -1,4 +1,4 @@
-"""An image looked at where its registry has it, over the real protocol: what is there, and why it may not be had."""
+"""An image looked at where its registry has it, over the real protocol: what is there, and what may be wrong."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ def test_a_private_one_is_shown_to_its_user_alone(auth: str) -> None:
 def test_what_is_not_there_is_told_apart(registry: Registry) -> None:
     for tag in ("0.9", "1.0", "1.1"):
         registry.push("team/own", tag, image())
-    tag = refused(registry.name("team/own:2"))
-    assert (tag.code, tag.field) == ("no_tag", "image")
-    assert "has no tag “2”. There is: 0.9, 1.0, 1.1." in tag.message
+    absent = refused(registry.name("team/own:2"))
+    assert (absent.code, absent.field) == ("no_tag", "image")
+    assert "has no tag “2”. There is: 0.9, 1.0, 1.1." in absent.message
     missing = refused(registry.name("team/other:1"))
     assert missing.code == "no_image"
     assert f"127.0.0.1:{registry.port} has no image team/other" in missing.message

@@ -22,6 +22,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import monotonic, time
 from typing import Any
 
@@ -34,12 +35,13 @@ from gateway.share import SHUT_SECONDS, Share, headers_of, lines_of, refusal, to
 log = logging.getLogger("gateway")
 
 HOLD_SECONDS = 0.06
-AHEAD_SECONDS = 0.03  # before a hold ends, the next is asked for
+AHEAD_SECONDS = 0.02  # before a hold ends, the next is asked for
 HOLD_MARGIN_SECONDS = 0.04  # for giving back
 WAIT_SECONDS = 0.25  # for a judgement, in all
 EXCHANGE_PART = 0.8  # of that, for one answer of the shared count
 LEASE_SECONDS = 15.0
 LATER_SECONDS = 0.02  # until what ended is told, where nobody needs it at once
+EASY_SECONDS = HOLD_SECONDS  # the same far from every limit: others can't have what is held for so long either
 MOST_ITEMS, MOST_SHARES = 128, 64  # of one ask
 
 
@@ -102,6 +104,7 @@ class Limiter:
         self.waiting: list[Waiting] = []
         self.dirty: dict[Share, None] = {}  # those with something to tell
         self._urgent = False  # now, not by and by
+        self._due = inf  # when what is dirty is to be told at the latest
         self.holding: dict[Share, None] = {}  # those with something in advance
         self._marker = ""
         self._ahead = 0.0  # seconds from our clock to that of the shared count
@@ -221,6 +224,7 @@ class Limiter:
 
     def _tell_later(self, share: Share) -> None:
         self.dirty[share] = None
+        self._due = min(self._due, self.clock() + (EASY_SECONDS if share.far() else LATER_SECONDS))
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -238,9 +242,10 @@ class Limiter:
                 del self.holding[share]
                 if share.keeps():
                     self.dirty[share] = None
-        if self.dirty:
+                    self._due = at
+        if self.dirty and at >= self._due:
             self._tell_all()
-        if self.holding:
+        if self.holding or self.dirty:
             self._set_timer()
 
     @property
@@ -279,7 +284,7 @@ class Limiter:
         shares = [*asking, *(share for share in self.dirty if share not in asking)][: len(asking) + MOST_SHARES]
         for share in shares:
             self.dirty.pop(share, None)
-        self._urgent = bool(self.dirty)
+        self._urgent, self._due = bool(self.dirty), inf
         at = self.clock()
         told = [share.tell(at, wants=share in asking, hold=HOLD_SECONDS) for share in shares]
         numbers = {share: number for number, share in enumerate(shares)}
@@ -335,7 +340,7 @@ class Limiter:
             share.know(state, at + HOLD_SECONDS)
             if any(state.extra):
                 self.holding[share] = None
-                self._tell_later(share)
+                self._set_timer()
 
     def _judge(self, one: Waiting, short: Short | None, shares: Sequence[Share], answer: Answer) -> None:
         if short is None:

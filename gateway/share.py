@@ -113,6 +113,11 @@ class Share:
         """Whether others may be short of slots."""
         return self.slots_left * 2 < self.limits[SLOTS]
 
+    def far(self) -> bool:
+        """Whether less than half of every limit is used, as far as this gateway knows."""
+        left = self.requests_left, self.tokens_left, self.slots_left
+        return all(limit < 0 or 2 * rest > limit for limit, rest in zip(self.limits, left, strict=True))
+
     def owe(self, cell: int, requests: int, tokens: int) -> None:
         self._count(self.owed, cell, requests, tokens)
 

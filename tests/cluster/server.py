@@ -38,6 +38,8 @@ class Asked:
     @property
     def key(self) -> Key:
         bare = self.resource.partition("/")[0]
+        if bare == "namespaces":
+            return (bare, "", self.name)
         return (f"{bare}.{self.group}" if self.group else bare, self.namespace, self.name)
 
 
@@ -310,8 +312,8 @@ def asked_of(verb: str, raw: str) -> Asked:
     parts = split.path.strip("/").split("/")
     group, rest = (parts[1], parts[3:]) if parts[0] == "apis" else ("", parts[2:])
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2:
-        namespace, rest = rest[1], rest[2:]
+    if rest[0] == "namespaces" and len(rest) > 1:  # roles of a namespace hold for itself too
+        namespace, rest = rest[1], rest[2:] or rest
     name = rest[1] if len(rest) > 1 else ""
     sub = rest[2] if len(rest) > 2 else ""
     if verb == "get" and not name:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from endpoints.capacity import Capacity
@@ -20,7 +21,7 @@ from endpoints.runtimes.base import (
     Unavailable,
     Workload,
 )
-from endpoints.runtimes.kubernetes import labels, lives, manifests, reasons, removal, usage, words
+from endpoints.runtimes.kubernetes import labels, lives, manifests, namespace, reasons, removal, usage, words
 from endpoints.runtimes.kubernetes.api import MANAGER, Api, Object, Refused, Silent, path_of
 from endpoints.runtimes.kubernetes.fetching import Fetching
 from endpoints.runtimes.kubernetes.images import is_name
@@ -133,7 +134,9 @@ class KubernetesRuntime:
     def capacity(self) -> Capacity:
         """See Runtime.capacity. Only nodes that take instances count; unknown if we may not see them."""
         with words.outage(self.place):
-            return self.survey.capacity()
+            remark = namespace.check(self.api, self.settings.namespace)
+            found = self.survey.capacity()
+        return replace(found, reason=found.reason + remark)
 
     def forget(self, name: str) -> None:
         """See Runtime.forget. Of a pod that is down or was given up this takes the pod away for good."""

@@ -27,6 +27,7 @@ def workload(replicas: int = 1, *, behave: str = "serve", **changes: Any) -> Wor
 def cluster() -> Iterator[Cluster]:
     cluster = Cluster()
     cluster.store.create(("nodes", "", "n1"), node("n1"))
+    cluster.store.create(("namespaces", "", NAMESPACE), {"metadata": {"name": NAMESPACE}})
     cluster.start()
     yield cluster
     cluster.stop()

@@ -12,7 +12,7 @@ from endpoints.runtimes.kubernetes import labels
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from endpoints.runtimes.kubernetes.trouble import Trouble
 from tests.cluster.life import NAMESPACE, Life, node
-from tests.cluster.server import Asked, Cluster
+from tests.cluster.server import Asked, Cluster, Rule
 from tests.cluster.store import Object, Refusal
 from tests.endpoints.runtimes.contract import ended, settled, the_one
 from tests.endpoints.runtimes.kubernetes.conftest import OWNER, STUB, Region, workload
@@ -123,7 +123,10 @@ def test_the_last_word_takes_everything_away(runtime: KubernetesRuntime, cluster
     assert DEPLOYMENT not in cluster.store.objects  # nor its Secrets, whether or not anybody forgets what ended
     runtime.forget(name)
     assert runtime.observe() == {}  # even while the pod's object outlives its containers
-    until(lambda: {kind for kind, _, _ in cluster.store.objects} == {"nodes"}, what="nothing to be left")
+    until(
+        lambda: {kind for kind, _, _ in cluster.store.objects} == {"namespaces", "nodes"},
+        what="nothing to be left",
+    )
 
 
 def test_a_revision_that_is_wanted_again_is_not_taken_away(
@@ -432,7 +435,7 @@ def test_room_is_what_fits_on_single_nodes_of_the_right_pool(region: Region, clu
 
 
 def test_what_may_not_be_seen_is_unknown_and_not_nothing(runtime: KubernetesRuntime, cluster: Cluster) -> None:
-    cluster.allowed = set()
+    cluster.allowed = {Rule("get", "", "namespaces", namespaced=True)}
     found = runtime.capacity()
     assert not found.known
     assert found.cpu_millis_free > 10**9

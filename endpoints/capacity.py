@@ -31,6 +31,7 @@ class Capacity:
 
     Where nobody may count (`known` is False) the numbers are larger than anything that can be asked for. `pieces`
     are its machines, if it has several or may have; `pools` the instance types that have machines of their own.
+    `architectures` are those of its processors, as Go and images name them (amd64, arm64); none if not known.
     """
 
     cpu_millis: int
@@ -43,6 +44,7 @@ class Capacity:
     known: bool = True
     pieces: tuple[Piece, ...] = ()
     pools: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
 
     def of(self, machine: str) -> tuple[Piece, ...]:
         """The machines that take instances of this type."""
@@ -60,7 +62,8 @@ class Capacity:
 def read(told: Mapping[str, Any]) -> Capacity:
     """From what `dataclasses.asdict` made of one."""
     pieces = tuple(Piece(**{**one, "pools": tuple(one["pools"])}) for one in told.get("pieces", ()))
-    return Capacity(**{**told, "pieces": pieces, "pools": tuple(told.get("pools", ()))})
+    names = {name: tuple(told.get(name, ())) for name in ("pools", "architectures")}
+    return Capacity(**{**told, "pieces": pieces, **names})
 
 
 def _times(free: Capacity | Piece, cpu_millis: int, memory_bytes: int, gpus: int) -> int:

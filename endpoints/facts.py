@@ -156,7 +156,7 @@ def _wished(method: str, framework: str, container: Mapping[str, Any] | None, ru
     if method == Method.CUSTOM:
         image = ContainerSpec(**container or {})
         times = {"health_path": image.health_path, "startup_seconds": image.startup_seconds + int(pull)}
-        return {"engine": Framework.CUSTOM, "builds": runtime == RuntimeKind.DOCKER, **times}
+        return {"engine": Framework.CUSTOM, "builds": True, **times}
     local = runtime == RuntimeKind.PROCESS and framework in MODEL_SERVERS
     usual = PhaseKind.LOADING.deadline.total_seconds() if pull else 0
     builds = local or runtime == RuntimeKind.DOCKER

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from endpoints.models import Region
+from endpoints.models.catalogue import RuntimeKind
 from endpoints.runtimes import runtime_for
 from endpoints.runtimes.base import Runtime, Unavailable
 
@@ -25,7 +26,7 @@ def runtime_of(region: Region) -> Runtime:
     """The runtime of a region; one object a process, because a runtime keeps nothing that matters."""
     if region.slug in _replaced:
         return _replaced[region.slug]
-    return _build(region.runtime, _whole(region.config))
+    return _build(region.runtime, _whole(region.runtime, region.config))
 
 
 @cache
@@ -33,16 +34,18 @@ def _build(kind: str, config: str) -> Runtime:
     return runtime_for(kind, json.loads(config))
 
 
-def _whole(config: Mapping[str, Any]) -> str:
+def _whole(kind: str, config: Mapping[str, Any]) -> str:
     """A region's settings with those of the installation, as text."""
-    ours = {"data_dir": str(settings.DATA_DIR), "cpu_overcommit": settings.CPU_OVERCOMMIT}
+    ours: dict[str, Any] = {"data_dir": str(settings.DATA_DIR), "cpu_overcommit": settings.CPU_OVERCOMMIT}
+    if kind == RuntimeKind.KUBERNETES:
+        ours["private"] = settings.SOURCES_ALLOW_PRIVATE
     return json.dumps(ours | dict(config), sort_keys=True)
 
 
 def config_problem(kind: str, config: Mapping[str, Any]) -> str:
     """Why no region can have these settings; empty if it can. Nothing is reached."""
     try:
-        _build(kind, _whole(config))
+        _build(kind, _whole(kind, config))
     except ValueError as problem:
         said = str(problem)
         return f"{said[:1].upper()}{said[1:]}."

@@ -96,10 +96,7 @@ class Advance:
         if self.deployment.revision.builds:
             self.queue(PhaseKind.BUILD)
             return None  # the slow worker ends it
-        brought = (
-            "Pre-built container" if self.deployment.revision.ours else "Your image is pulled where it starts"
-        )
-        return max(started, self.earlier_ended or started), f"{brought}: nothing to build."
+        return max(started, self.earlier_ended or started), "Pre-built container: nothing to build."
 
     def ends_allocation(self, started: datetime) -> Ended:
         room = self.facts.room

@@ -34,6 +34,7 @@ def node(name: str, cpu: str = "8", memory: str = "32Gi", gpus: int = 0, **spec:
         "status": {
             "allocatable": {"cpu": cpu, "memory": memory, GPU: str(gpus)},
             "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"architecture": "amd64", "operatingSystem": "linux"},
         },
     }
 

@@ -14,6 +14,7 @@ from endpoints.runtimes.docker.hosts import Host
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 GIB = 1 << 30
+AS_IMAGES_SAY = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}  # an engine names it as its kernel does
 
 
 def devices(host: Host, info: Mapping[str, Any], driver: Path = DRIVER) -> tuple[str, ...]:
@@ -48,6 +49,7 @@ class Room:
     memory_free: int
     gpus: int
     gpus_free: tuple[str, ...]
+    architecture: str = ""  # as images name it
 
     def holds(self, workload: Workload) -> bool:
         """Whether one more instance fits."""
@@ -69,7 +71,7 @@ def room_of(host: Host, info: Mapping[str, Any], there: Sequence[Container], ove
     """The host less what its live containers were promised."""
     promised = [one.labels for one in there if not one.ended]
     cpu, memory = int(info["NCPU"] * 1000 * overcommit), int(info["MemTotal"])
-    gpus = devices(host, info)
+    gpus, made_of = devices(host, info), str(info.get("Architecture") or "")
     taken = {each for labels in promised for each in labels.gpus}
     return Room(
         host=host,
@@ -80,6 +82,7 @@ def room_of(host: Host, info: Mapping[str, Any], there: Sequence[Container], ove
         memory_free=max(0, memory - sum(labels.memory_bytes for labels in promised)),
         gpus=len(gpus),
         gpus_free=tuple(each for each in gpus if each not in taken),
+        architecture=AS_IMAGES_SAY.get(made_of, made_of),
     )
 
 

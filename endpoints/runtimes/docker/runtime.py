@@ -382,6 +382,7 @@ class DockerRuntime:
             gpus=sum(room.gpus for room in rooms),
             gpus_free=max(len(room.gpus_free) for room in rooms),
             reason=said,
+            architectures=tuple(sorted({room.architecture for room in rooms} - {""})),
         )
 
     def forget(self, name: str) -> None:

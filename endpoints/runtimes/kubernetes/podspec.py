@@ -13,6 +13,7 @@ from endpoints.runtimes.base import MODEL_FOLDER, SERVED_PORT, Command, Image, R
 from endpoints.runtimes.kubernetes.settings import Settings
 from endpoints.runtimes.serving import LLAMA_CPP, serving_config
 
+CUSTOM = "custom"
 MAIN, FETCH = "model", "fetch"
 USER = 65532  # nobody's, in our images and in those of others who run without root
 GRACE = 60  # seconds from SIGTERM to SIGKILL: what is being answered may end
@@ -112,7 +113,7 @@ def _main(settings: Settings, workload: Workload, command: Command, name: str) -
         **_probes(image, command),
         "lifecycle": {"preStop": {"sleep": {"seconds": SETTLE}}},
     }
-    if command.engine != "custom":
+    if command.engine != CUSTOM:
         container["imagePullPolicy"] = PULL
     if image.command:
         container["args"] = list(image.command)  # after the image's entrypoint, as `docker run IMAGE` has it
@@ -128,7 +129,7 @@ def _settings(workload: Workload, command: Command, image: Image) -> list[dict[s
     values = {**workload.env, "HOME": SCRATCH, "PORT": str(image.port), **({"MODEL_PATH": model} if model else {})}
     if not workload.gpus:
         values["NVIDIA_VISIBLE_DEVICES"] = "void"  # many images say "all", which a node may grant
-    if command.engine != "custom":
+    if command.engine != CUSTOM:
         config = serving_config(
             command,
             model=model,

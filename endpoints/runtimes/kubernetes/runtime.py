@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from endpoints.capacity import Capacity
+from endpoints.images.names import name_of
 from endpoints.runtimes.base import (
     Command,
     LogLine,
@@ -24,8 +25,9 @@ from endpoints.runtimes.base import (
 from endpoints.runtimes.kubernetes import labels, lives, manifests, namespace, reasons, removal, usage, words
 from endpoints.runtimes.kubernetes.api import MANAGER, Api, Object, Refused, Silent, path_of
 from endpoints.runtimes.kubernetes.fetching import Fetching
-from endpoints.runtimes.kubernetes.images import is_name
 from endpoints.runtimes.kubernetes.logs import Logs
+from endpoints.runtimes.kubernetes.looking import told
+from endpoints.runtimes.kubernetes.podspec import CUSTOM
 from endpoints.runtimes.kubernetes.settings import Settings
 from endpoints.runtimes.kubernetes.survey import Survey
 from endpoints.runtimes.kubernetes.trouble import Trouble
@@ -55,14 +57,20 @@ class KubernetesRuntime:
 
     def prepared(self, command: Command) -> bool:
         """See Runtime.prepared: nodes pull for themselves."""
-        return command.image is None or is_name(command.image.name)
+        return command.image is None or name_of(command.image.name) is not None
 
     def prepare(self, command: Command, report: Report) -> str:
         """See Runtime.prepare."""
         image = command.image.name if command.image else ""
-        if image and not is_name(image):
+        name = name_of(image)
+        if image and name is None:
             raise Rejected(f"{image!r} is no name of an image; one is such as registry.example/team/model:1.2.")
-        return f"The node that takes an instance pulls {image or 'its image'}."
+        said = f"The node that takes an instance pulls {image or 'its image'}."
+        if name is None or command.engine != CUSTOM:
+            return said
+        with words.outage(self.place):
+            machines = self.survey.architectures()
+        return f"{said} {told(name, command, report, architectures=machines, private=self.settings.private)}"
 
     def apply(self, workload: Workload) -> None:
         """See Runtime.apply."""

@@ -46,7 +46,7 @@ class Settings:
     asks, "" for the console's. `ingress` lists who may reach instances, and `egress` whom
     they may reach, as namespaces or networks; None for `egress` is anybody. `pull_secrets` are names of Secrets
     that are there already. `dcgm` lists the addresses of NVIDIA's exporters. `pools` goes by the slug of an
-    instance type, "default" for the others.
+    instance type, "default" for the others. `private`: whether registries may be asked at private addresses.
     """
 
     kubeconfig: str = ""
@@ -64,6 +64,7 @@ class Settings:
     pull_secrets: tuple[str, ...] = ()
     dcgm: tuple[str, ...] = ()
     pools: Mapping[str, Pool] = field(default_factory=dict)
+    private: bool = True
 
     def pool(self, machine: str) -> Pool:
         """Where instances of this size run."""
@@ -72,7 +73,7 @@ class Settings:
 
 def read(config: Mapping[str, Any]) -> Settings:
     """From a region's `config`. ValueError, in words, for what makes no sense."""
-    known = {*TEXTS, *LISTS, "instance_types", "images", "console_url", "data_dir", "cpu_overcommit"}
+    known = {*TEXTS, *LISTS, "instance_types", "images", "console_url", "data_dir", "cpu_overcommit", "private"}
     if unknown := sorted(set(config) - known):
         raise ValueError(
             f"a Kubernetes region has no setting called {unknown[0]}; there are: {', '.join(sorted(known))}"
@@ -80,6 +81,7 @@ def read(config: Mapping[str, Any]) -> Settings:
     values: dict[str, Any] = {name: _text(config, name) for name in TEXTS if config.get(name)}
     values |= {name: _texts(config, name) for name in LISTS if config.get(name) is not None}
     values["pools"] = {slug: _pool(slug, one) for slug, one in dict(config.get("instance_types") or {}).items()}
+    values["private"] = bool(config.get("private", True))
     values.setdefault("namespace", _own_namespace() or "default")
     if "ingress" not in values and (own := _own_namespace()):
         values["ingress"] = (own,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from endpoints.capacity import Capacity
@@ -20,9 +20,10 @@ ALIVE = "status.phase!=Succeeded,status.phase!=Failed"
 
 @dataclass(frozen=True)
 class Seen:
-    """The nodes that take instances, and the pods that hold room on any."""
+    """The nodes that take instances, their processors, and the pods that hold room on any."""
 
     nodes: list[room.Node]
+    architectures: tuple[str, ...]
     pods: list[Object]
     taken_at: float
 
@@ -53,7 +54,17 @@ class Survey:
             ):
                 waiting += room.promised(pod, self.settings.gpu_resource)
         quota, extra = self._quota()
-        return room.capacity(seen.nodes, waiting, quota, extra, self.settings.pools)
+        found = room.capacity(seen.nodes, waiting, quota, extra, self.settings.pools)
+        return replace(found, architectures=seen.architectures)
+
+    def architectures(self) -> tuple[str, ...]:
+        """Of the nodes that take instances, as Go names them; none where they may not be seen."""
+        try:
+            return self._seen().architectures
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+            return ()
 
     def shortage(self, pod: Mapping[str, Any]) -> str:
         """What a pod without a node lacks, in numbers; "" where they can't be had."""
@@ -76,7 +87,9 @@ class Survey:
         found = self.api.list(path_of("v1", "nodes")).items
         pods = self.api.list(path_of("v1", "pods"), fieldSelector=ALIVE).items
         taking = room.nodes(found, pods, self.settings.pools, self.settings.gpu_resource)
-        seen = Seen(taking, pods, time.monotonic())
+        names = {node.name for node in taking}
+        made_of = {_architecture(one) for one in found if one["metadata"]["name"] in names} - {""}
+        seen = Seen(taking, tuple(sorted(made_of)), pods, time.monotonic())
         with self._lock:
             self._last = seen
         return seen
@@ -89,3 +102,7 @@ class Survey:
                 raise
             return None, "; quotas of the namespace may not be seen"
         return room.quota_left(found, self.settings.gpu_resource), ""
+
+
+def _architecture(node: Object) -> str:
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("architecture") or "")

@@ -3,12 +3,12 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
 
 from tests.wait import until
+from tir_console.up.ports import free_port
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 COMMANDS = """#!/bin/sh
@@ -54,9 +54,7 @@ class SshHost:
         shutil.copy(folder / "reader.pub", folder / "authorized")
         (folder / "commands").write_text(COMMANDS.format(lfs=self.lfs, log=self.log, gate=self.gate))
         (folder / "commands").chmod(0o755)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         (folder / "config").write_text(SETTINGS.format(port=self.port, folder=folder))
 
     @property

@@ -34,6 +34,7 @@ from endpoints.sources import store as storage
 from tests import make
 from tests.model_files import gguf
 from tests.wait import until
+from tir_console.up.ports import free_port
 
 DATA = bytes(range(256)) * 40
 TYPE = "application/offset+octet-stream"
@@ -276,9 +277,7 @@ def test_a_session_without_its_token_sends_nothing(draft: VersionDraft) -> None:
 @pytest.fixture(scope="module")
 def console(django_db_setup: None) -> Iterator[str]:
     """The address of a real daphne on the tests' own database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     place = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     command = [
         sys.executable,

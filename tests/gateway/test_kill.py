@@ -16,16 +16,14 @@ import pytest
 from tests.gateway import gatewayd
 from tests.gateway.engine import Engine
 from tests.gateway.house import ALICE, ASK, until
+from tir_console.up.ports import free_port
 
 CHAT = "/e/tiny/v1/chat/completions"
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
+    return free_port()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket as sockets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ from gateway.websocket import Frames, close_frame
 from tests.gateway.caller import caller
 from tests.gateway.house import ALICE, House, house, until
 from tests.gateway.sockets import Speaker, attempt, dialled, ending, open_now, opened, wish
+from tir_console.up.ports import free_port
 
 
 @pytest.fixture
@@ -276,9 +276,7 @@ async def test_an_instance_that_stops_reading_makes_the_caller_wait(gateway: Hou
 
 # ── a process of its own ─────────────────────────────────────────────────────────────────────────
 async def test_a_terminated_gateway_says_goodbye_and_ends(tmp_path: Path, speaker: Speaker) -> None:
-    with sockets.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.gateway.gatewayd", str(tmp_path), str(port), str(speaker.port)]
     running = subprocess.Popen(command, cwd=Path(__file__).parents[2])  # noqa: ASYNC220
     try:

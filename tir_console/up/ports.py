@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from tir_console.up.options import Address
 from tir_console.up.trouble import Trouble
+
+QUIET = range(20_000, 30_000)  # above those of known services, below those of a cluster's nodes
 
 
 def require_free(address: Address, *, what: str) -> None:
@@ -58,8 +64,22 @@ def _named(pid: int | None) -> str:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody has now."""
+    """A port of this machine that nobody has now; where it can be, one that nobody gets in passing either."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        for port in _quiet_ports():
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        chosen: int = probe.getsockname()[1]
+        return chosen
+
+
+def _quiet_ports() -> Iterator[int]:
+    """Some below those that Linux gives to whoever connects, or asks for any port at all."""
+    try:
+        end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except OSError:
+        end = QUIET.stop
+    if among := QUIET[: max(0, end - QUIET.start)]:
+        yield from (secrets.choice(among) for _ in range(20))

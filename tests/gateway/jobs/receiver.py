@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tir_console.up.ports import free_port
 
 
 @dataclass
@@ -44,9 +45,7 @@ class Receiver:
 
 def receiver(**more: object) -> Receiver:
     """One that is down until it is `up`, at a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return Receiver(free.getsockname()[1], **more)  # type: ignore[arg-type]
+    return Receiver(free_port(), **more)  # type: ignore[arg-type]
 
 
 def _handler(here: Receiver) -> Callable[..., BaseHTTPRequestHandler]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -34,6 +33,7 @@ from tests import make
 from tests.gateway.engine import Engine
 from tests.gateway.house import until
 from tests.gateway.jobs.harness import ASK, CHAT, STATUS, Door, World, door, in_database, only, world
+from tir_console.up.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -350,13 +350,6 @@ async def test_a_gateway_killed_while_it_runs_one_leaves_it_to_the_next(
                 await asyncio.sleep(0.05)
     assert (found["attempts"], len(engine.seen)) == (2, 2)
     assert await billed() == [(here.key.pk, 1, 3)]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
-        return number
 
 
 @contextlib.contextmanager

@@ -36,6 +36,8 @@ def look(
         return Found(revision, tuple(files), choices, choice.path, facts, terms or facts.license, gated)
     if not files:
         raise nothing_to_run(files, where, field)
+    if gated:  # anybody may list it, and not all of it may be asked for below
+        source.read(max(files, key=lambda file: file.size).path, 0, 1)
     layout = layout_of(files, source.read, engine)
     return Found(revision, tuple(files), (), "", None, terms, gated, _weights(source, files), layout)
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.endpoints.imports.importer import REPO, TOKEN, Import
+from tests.endpoints.imports.importer import FILE, LARGE, REPO, TOKEN, Import
 from tests.hub import Hub, Repo
 
 
 @pytest.fixture
 def hub(settings: Any) -> Iterator[Hub]:
-    gated = Repo({"config.json": b"{}"}, gated="manual")
+    gated = Repo({FILE: LARGE}, gated="manual")
     with Hub({"lab/tiny": REPO, "lab/gated": gated}, tokens={TOKEN: {"lab/gated"}}) as running:
         settings.HF_ENDPOINT = running.url
         yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ TRIES = 3  # of a call that the cluster refuses for a moment
 LONGEST_PAUSE = 1.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
+QUOTED = re.compile(r"/?\{.*\}")  # what an error repeats of a kubeconfig, secrets and all
 VERBS = {"GET": "get", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
 
 
@@ -72,6 +74,7 @@ class Api:
     @cached_property
     def _client(self) -> Any:
         from kubernetes import client, config  # noqa: PLC0415  half a second
+        from yaml import YAMLError  # noqa: PLC0415  comes with the client
 
         with self._lock:
             settings = client.Configuration()
@@ -83,8 +86,9 @@ class Api:
                     )
                 else:
                     config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            except (config.ConfigException, OSError, ValueError) as error:
-                raise Silent(f"the cluster's access can't be read: {error}") from error
+            except (config.ConfigException, YAMLError, OSError, ValueError) as error:
+                said = QUOTED.sub("", " ".join(str(error).split()))
+                raise Silent(f"the cluster's access can't be read: {said}") from None
             return client.ApiClient(settings)
 
     def get(self, path: str, **query: Any) -> Object:

@@ -51,5 +51,5 @@ def _unread(api: Api, name: str) -> str:
 def _held_by(found: dict[str, Any]) -> str:
     """What keeps it from being gone."""
     remaining = [one for kind in REMAINING if (one := condition(found, kind)).get("status") == "True"]
-    said = " ".join(short(one.get("message")) for one in remaining)
+    said = "; ".join(short(one.get("message")) for one in remaining)
     return f" ({said})" if said else ""

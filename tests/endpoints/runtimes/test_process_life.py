@@ -16,7 +16,7 @@ from endpoints.runtimes.base import Phase, Rejected, Unavailable
 from endpoints.runtimes.folder import Fate, Folder
 from endpoints.runtimes.process import ProcessRuntime
 from tests.endpoints.runtimes.conftest import processes, workload
-from tests.endpoints.runtimes.contract import settled, the_one
+from tests.endpoints.runtimes.contract import HELLO, said, settled, the_one
 from tests.wait import until
 
 New = Callable[..., ProcessRuntime]
@@ -131,6 +131,7 @@ def test_one_that_is_leaving_is_shown_but_not_counted(new_process: New) -> None:
 def test_a_lost_record_does_not_hide_what_runs(process: ProcessRuntime) -> None:
     process.apply(workload(1))
     name = the_one(process, "running").name
+    said(process, name, HELLO)  # so that nothing is written while it is removed
     Folder(process.root / name).remove()
     one = process.observe()[name]
     assert (one.owner, one.revision, one.phase) == ("endpoint-7", 1, Phase.STARTING)

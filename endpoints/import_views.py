@@ -153,11 +153,11 @@ def show(request: HttpRequest, project: str, name: str, pk: uuid.UUID) -> HttpRe
 
 
 def _pace(one: VersionImport) -> dict[str, float | None]:
-    """Bytes a second of this run, and the seconds left at it; None while there is nothing to tell it by."""
+    """Bytes a second of this run, and the seconds left at it; None without anything to tell it by, or left."""
     ran = (timezone.now() - one.taken_at).total_seconds() if one.taken_at else 0
-    came = one.bytes_done - one.bytes_before
-    rate = came / ran if one.state == ImportState.RUNNING and ran > 1 and came > 0 else None
-    return {"rate": rate, "seconds_left": (one.bytes_total - one.bytes_done) / rate if rate else None}
+    came, left = one.bytes_done - one.bytes_before, one.bytes_total - one.bytes_done
+    rate = came / ran if one.state == ImportState.RUNNING and ran > 1 and came > 0 and left > 0 else None
+    return {"rate": rate, "seconds_left": left / rate if rate else None}
 
 
 @require_POST

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from botocore.session import Session
-from moto.server import ThreadedMotoServer
 from playwright.sync_api import Page, expect
 
 from tests.browser.screens import shoot
@@ -16,11 +13,11 @@ from tests.certificates import context
 from tests.front import Front
 from tests.git_host import GitHost
 from tests.model_files import smollm2
+from tests.s3_host import ACCESS_KEY, SECRET_KEY, s3_bucket
 from tests.stack.whole import Stack
 
 pytestmark = pytest.mark.model
 TOKEN = "glpat-the-token-of-this-test"
-KEYS: dict[str, Any] = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "the-secret-half"}
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +35,8 @@ def repository(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def service() -> Iterator[str]:
     """The address of an S3 service with the demo's model in the bucket “models”."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client: Any = Session().create_client("s3", "us-east-1", endpoint_url=f"http://{host}:{port}", **KEYS)
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="smol/smol.gguf", Body=smollm2().read_bytes())
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_bucket({"smol/smol.gguf": smollm2().read_bytes()}) as client:
+        yield client.meta.endpoint_url
 
 
 @pytest.fixture
@@ -116,11 +107,11 @@ def test_from_a_bucket(person: Person, service: str) -> None:
     page.get_by_role("textbox", name="Bucket", exact=True).fill("models")
     page.locator("#id_s3-path").fill("smol")
     page.locator("#id_s3-url").fill(service)
-    page.get_by_label("Access key ID").fill(str(KEYS["aws_access_key_id"]))
-    store(page, "Store a new secret access key", "s3-key", str(KEYS["aws_secret_access_key"]))
+    page.get_by_label("Access key ID").fill(ACCESS_KEY)
+    store(page, "Store a new secret access key", "s3-key", SECRET_KEY)
     expect(page.get_by_role("textbox", name="Bucket", exact=True)).to_have_value("models")
     deploy(person, "from-s3", "source-s3")
-    assert str(KEYS["aws_secret_access_key"]) not in page.content() + person.stack.words()
+    assert SECRET_KEY not in page.content() + person.stack.words()
 
 
 def test_what_a_region_of_processes_cant_run_cant_be_chosen(person: Person) -> None:

@@ -12,7 +12,6 @@ import httpx
 import pytest
 from django.conf import settings
 
-from endpoints import bell, building, controller, preparation
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
 from endpoints.regions import runtime_of
 from endpoints.runtimes.docker.runtime import DockerRuntime
@@ -21,8 +20,8 @@ from endpoints.status import Status
 from tests import make
 from tests.docker.engine import Engine
 from tests.docker.python_image import prebuilt
+from tests.endpoints.deploying import run_inline, settles
 from tests.serving.onnx_files import FEATURES, classifier
-from tests.wait import until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.model]
 
@@ -50,19 +49,7 @@ def image(engine: Engine) -> str:
 
 @pytest.fixture(autouse=True)
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow steps run where they are asked for; a ring for the controller is dropped."""
-    slow = {
-        "endpoints.validate": preparation.validate,
-        "endpoints.build": building.build,
-        "endpoints.fetch": preparation.fetch,
-    }
-
-    def send(task: str, *arguments: int, queue: str = "control") -> bool:
-        if task in slow:
-            slow[task](*arguments)
-        return True
-
-    monkeypatch.setattr(bell, "send", send)
+    run_inline(monkeypatch)
 
 
 @pytest.fixture
@@ -102,20 +89,6 @@ def register(name: str, main: str, *files: str) -> None:
         files=listed,
         size_bytes=sum(each["size"] for each in listed),
     )
-
-
-def settles(endpoint: Endpoint, status: Status) -> None:
-    def look() -> bool:
-        controller.reconcile(endpoint.pk)
-        endpoint.refresh_from_db()
-        return endpoint.status == status
-
-    def seen() -> str:
-        newest = endpoint.latest_deployment
-        phases = newest.phases.values_list("kind", "state", "message") if newest else ()
-        return f"{endpoint} to be {status}; it is {endpoint.status}: {list(phases)} {newest and newest.log_tail}"
-
-    until(look, seconds=60, what=seen)
 
 
 def predict(endpoint: Endpoint, inputs: list[Any]) -> Any:

@@ -107,37 +107,24 @@ def test_a_rate_says_per_hour() -> None:
     assert formats.rate_per_hour(Decimal("15.8")) == "₹15.80/h"
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        formats.bytes_binary,
-        formats.duration,
-        formats.milliseconds,
-        formats.percent,
-        formats.quantity,
-        formats.money,
-        formats.rate_per_hour,
-        formats.relative,
-        formats.absolute,
-    ],
-)
+NUMBERS = [
+    formats.bytes_binary,
+    formats.duration,
+    formats.milliseconds,
+    formats.percent,
+    formats.quantity,
+    formats.money,
+    formats.rate_per_hour,
+]
+
+
+@pytest.mark.parametrize("write", [*NUMBERS, formats.relative, formats.absolute])
 def test_what_was_not_measured_is_a_dash_and_never_zero(write) -> None:  # type: ignore[no-untyped-def]
     assert write(None) == formats.ABSENT
 
 
 @pytest.mark.parametrize("value", [nan, inf])
-@pytest.mark.parametrize(
-    "write",
-    [
-        formats.bytes_binary,
-        formats.duration,
-        formats.milliseconds,
-        formats.percent,
-        formats.quantity,
-        formats.money,
-        formats.rate_per_hour,
-    ],
-)
+@pytest.mark.parametrize("write", NUMBERS)
 def test_no_page_ever_shows_nan(write, value: float) -> None:  # type: ignore[no-untyped-def]
     assert write(value).removesuffix("/h") == formats.ABSENT
 

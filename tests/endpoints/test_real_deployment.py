@@ -12,7 +12,6 @@ import httpx
 import pytest
 from django.conf import settings
 
-from endpoints import bell, building, controller, preparation
 from endpoints.gguf import read_facts
 from endpoints.models import Endpoint, ModelVersion, RegisteredModel
 from endpoints.origin import store
@@ -21,7 +20,7 @@ from endpoints.sources import import_file
 from endpoints.spec import Framework, SourceSpec
 from endpoints.status import Status
 from tests import make
-from tests.wait import until
+from tests.endpoints.deploying import run_inline, settles
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.model]
 
@@ -52,19 +51,7 @@ def demo_model() -> ModelVersion:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow steps run where they are asked for; a ring for the controller is dropped."""
-    slow = {
-        "endpoints.validate": preparation.validate,
-        "endpoints.build": building.build,
-        "endpoints.fetch": preparation.fetch,
-    }
-
-    def send(task: str, *arguments: int, queue: str = "control") -> bool:
-        if task in slow:
-            slow[task](*arguments)
-        return True
-
-    monkeypatch.setattr(bell, "send", send)
+    run_inline(monkeypatch)
 
 
 @pytest.mark.usefixtures("demo_model", "inline")
@@ -72,7 +59,7 @@ def test_a_launch_becomes_active_scales_and_goes(settings: Any) -> None:
     settings.CPU_OVERCOMMIT = 4.0
     endpoint = make.endpoint(name="demo", wanted=1)
     try:
-        assert _settles(endpoint, Status.ACTIVE)
+        settles(endpoint, Status.ACTIVE)
         newest = endpoint.latest_deployment
         assert newest
         phases = list(newest.phases.all())
@@ -84,11 +71,11 @@ def test_a_launch_becomes_active_scales_and_goes(settings: Any) -> None:
 
         endpoint.refresh_from_db()
         endpoint.scale(2, by=None)
-        assert _settles(endpoint, Status.ACTIVE)
+        settles(endpoint, Status.ACTIVE)
         assert endpoint.instances.live().count() == 2
     finally:
         endpoint.delete_endpoint(by=None)
-        _settles(endpoint, Status.DELETED)
+        settles(endpoint, Status.DELETED)
     assert not runtime_of(endpoint.region).observe(endpoint.owner) or all(
         seen.phase == "exited" for seen in runtime_of(endpoint.region).observe(endpoint.owner).values()
     )
@@ -136,7 +123,7 @@ def test_a_model_py_gets_an_environment_and_answers(settings: Any) -> None:
     make.region()
     endpoint = Endpoint.launch(make.project(), spec, by=make.user())
     try:
-        assert _settles(endpoint, Status.ACTIVE)
+        settles(endpoint, Status.ACTIVE)
         build = endpoint.latest_deployment.phases.get(kind="build")  # type: ignore[union-attr]
         assert build.message == "Environment for python built."
         assert "orjson" in build.log
@@ -145,18 +132,4 @@ def test_a_model_py_gets_an_environment_and_answers(settings: Any) -> None:
         assert answer.json()["outputs"] == [21, 49]
     finally:
         endpoint.delete_endpoint(by=None)
-        _settles(endpoint, Status.DELETED)
-
-
-def _settles(endpoint: Endpoint, status: Status) -> bool:
-    def look() -> bool:
-        controller.reconcile(endpoint.pk)
-        endpoint.refresh_from_db()
-        return endpoint.status == status
-
-    def seen() -> str:
-        newest = endpoint.latest_deployment
-        phases = newest.phases.values_list("kind", "state", "message") if newest else ()
-        return f"{endpoint} to be {status}; it is {endpoint.status}: {list(phases)} {newest and newest.log_tail}"
-
-    return until(look, seconds=60, what=seen)
+        settles(endpoint, Status.DELETED)

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.session import Session
 from gcp_storage_emulator.server import create_server
-from moto.server import ThreadedMotoServer
 
 from endpoints import importing
 from endpoints.models import Secret, VersionImport
@@ -22,6 +20,7 @@ from tests.endpoints.imports.importer import LARGE, MODEL_PY, Died, Import
 from tests.endpoints.sources.test_gcs import Google, put
 from tests.front import Front
 from tests.git_host import GitHost
+from tests.s3_host import ACCESS_KEY, SECRET_KEY, s3_bucket
 from tests.ssh_host import SshHost
 
 pytestmark = pytest.mark.django_db
@@ -71,14 +70,8 @@ def test_the_key_of_an_unknown_server_is_shown_before_anything_is_sent_and_taken
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys: dict[str, Any] = {"aws_access_key_id": "AKIA1", "aws_secret_access_key": "x"}
-    client: Any = Session().create_client("s3", "us-east-1", endpoint_url=f"http://{host}:{port}", **keys)
-    client.create_bucket(Bucket="models")
-    yield client
-    server.stop()
+    with s3_bucket({}) as client:
+        yield client
 
 
 def test_objects_of_a_bucket_are_pinned_by_their_names_and_never_mixed(tiny: Import, bucket: Any) -> None:
@@ -86,9 +79,9 @@ def test_objects_of_a_bucket_are_pinned_by_their_names_and_never_mixed(tiny: Imp
     tag = bucket.put_object(Bucket="models", Key="tiny/a.gguf", Body=LARGE)["ETag"].strip('"')
     bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"first")
     given = {"kind": "s3", "shown": "s3", "bucket": "models", "path": "tiny", "url": url, "only": "a.gguf"}
-    Secret.store(tiny.project, "s3-secret", "x", by=make.user("alice"))
+    Secret.store(tiny.project, "s3-secret", SECRET_KEY, by=make.user("alice"))
     assert 'id="id_access_key_error"' in tiny.refused(**given), "everybody may list it, and nobody read it"
-    given |= {"access_key": "AKIA1", "token_secret": "s3-secret"}
+    given |= {"access_key": ACCESS_KEY, "token_secret": "s3-secret"}
     one = tiny.begun(**given)
     bucket.put_object(Bucket="models", Key="tiny/notes.txt", Body=b"what isn't imported may change")
     one = tiny.run(one)

@@ -11,8 +11,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from botocore.session import Session
-from moto.server import ThreadedMotoServer
 
 from endpoints.sources import source_for
 from endpoints.sources.bucket import BucketSource
@@ -20,6 +18,7 @@ from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
 from tests.endpoints.sources.conftest import LARGE, SECRET, SMALL, ignore, problem
 from tests.front import Fault, Front
+from tests.s3_host import owner, s3_host
 
 FILES = {
     "models/tiny/tiny.gguf": LARGE,
@@ -34,11 +33,8 @@ S3 = Callable[..., BucketSource]
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_host() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +45,6 @@ def admin(moto: str) -> Any:
     for key, data in FILES.items():
         client.put_object(Bucket="models", Key=key, Body=data)
     return client
-
-
-def owner(service: str, moto: str) -> Any:
-    session: Any = Session()
-    return session.create_client(
-        service, "us-east-1", endpoint_url=moto, aws_access_key_id="admin", aws_secret_access_key="admin"
-    )
 
 
 @pytest.fixture

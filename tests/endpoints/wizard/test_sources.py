@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.session import Session
 from django.utils.html import escape
-from moto.server import ThreadedMotoServer
 
 from accounts.models import Project
 from endpoints.models import Draft, Endpoint, Secret
@@ -21,6 +18,7 @@ from tests.endpoints.wizard.test_limits import errors_of, wish
 from tests.endpoints.wizard.way import Way
 from tests.front import Front
 from tests.git_host import GitHost
+from tests.s3_host import s3_bucket
 from tests.ssh_host import SshHost
 
 pytestmark = pytest.mark.django_db
@@ -54,15 +52,8 @@ def git(repositories: GitHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The address of an S3 service with a model in the bucket “models”."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys: dict[str, Any] = {"aws_access_key_id": "AKIA1", "aws_secret_access_key": "x"}
-    client: Any = Session().create_client("s3", "us-east-1", endpoint_url=f"http://{host}:{port}", **keys)
-    client.create_bucket(Bucket="models")
-    client.put_object(Bucket="models", Key="tiny/tiny.gguf", Body=model_files.gguf())
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_bucket({"tiny/tiny.gguf": model_files.gguf()}) as client:
+        yield client.meta.endpoint_url
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.browser.screens import shoot
 from tests.browser.story import SLOW, Person
@@ -16,7 +16,7 @@ from tests.stack.whole import Stack
 pytestmark = pytest.mark.model
 REPO, MODEL, ENDPOINT = "lab/gated", "brought", "from-import"
 TOKEN = "hf_the-token-of-this-test"
-PHONE = {"width": 390, "height": 844}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 NAMELESS = """
 [...document.querySelectorAll("input:not([type=hidden]), select, textarea, button, a[href]")]
   .filter((it) => it.checkVisibility() && !it.closest("[aria-hidden=true]"))

@@ -22,7 +22,7 @@ def source_of(wanted: SourceSpec, project: Project) -> Source:
         path = str(Path(settings.DATA_DIR) / version.path)
         asked |= {"path": path, "files": version.files, "version": str(version.number)}
         asked |= {"facts": version.facts}
-    token = _token(wanted.token_secret, project) if wanted.token_secret else None
+    token = revealed(wanted.token_secret, project, "token_secret") if wanted.token_secret else None
     return source_for(
         asked, store=store(), token=token, hub=settings.HF_ENDPOINT, private=settings.SOURCES_ALLOW_PRIVATE
     )
@@ -39,11 +39,12 @@ def version_of(wanted: SourceSpec, project: Project) -> ModelVersion:
     return version
 
 
-def _token(name: str, project: Project) -> str:
+def revealed(name: str, project: Project, field: str) -> str:
+    """A stored secret's value. SourceProblem for this setting where there is none."""
     secret = Secret.objects.filter(project=project, name=name).first()
     if secret is None:
-        raise SourceProblem("no_such_secret", f"There is no secret “{name}”. Store it first.", "token_secret")
+        raise SourceProblem("no_such_secret", f"There is no secret “{name}”. Store it first.", field)
     try:
         return secret.reveal()
     except Undecryptable as problem:
-        raise SourceProblem("secret_unreadable", str(problem), "token_secret") from None
+        raise SourceProblem("secret_unreadable", str(problem), field) from None

@@ -26,6 +26,7 @@ class Draft(models.Model):
     answers = models.JSONField(default=dict)  # step -> {field: value}
     dropped = models.JSONField(default=dict)  # what a change made invalid, kept for undo: step -> {field: value}
     found = models.JSONField(default=dict)  # what the last good Test Connection saw
+    image = models.JSONField(default=dict)  # what the last good check of a custom container's image saw
     reached = models.PositiveSmallIntegerField(default=0)
     endpoint = models.OneToOneField("Endpoint", models.SET_NULL, null=True, blank=True, related_name="draft")
     created_at = models.DateTimeField(default=timezone.now, editable=False)

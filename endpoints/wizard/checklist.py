@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from endpoints.images.requirements import summary, wrong
 from endpoints.memory import Verdict
-from endpoints.sources.note import WARN
+from endpoints.sources.note import OK, WARN
 from endpoints.spec import Framework, SourceKind
 from endpoints.templatetags.formats import bytes_binary
 from endpoints.wizard.environment_form import standard_variables
@@ -78,9 +79,20 @@ def _container(judged: Judged) -> Item:
     asked = judged.method.cleaned_data
     text = (
         f"{asked.get('image')} must answer GET {asked.get('health_path')} on port {asked.get('port')} "
-        f"with 200 within {asked.get('startup_seconds')} s, without root rights. {judged.method.moving}"
+        f"with 200 within {asked.get('startup_seconds')} s, without root rights. {_seen(judged)} "
+        f"{judged.method.moving}"
     ).strip()
-    return Item("Container", "warn" if judged.method.moving else "ok", text, "method")
+    look = any(line.level != OK for line in judged.image_lines())
+    return Item("Container", "warn" if look or judged.method.moving else "ok", text, "method")
+
+
+def _seen(judged: Judged) -> str:
+    """What its registry said of the image, if it was asked."""
+    look, lines = judged.situation.image, judged.image_lines()
+    if look is None:
+        return "Its registry wasn't asked about it."
+    first = wrong(lines) or summary(lines).removesuffix(".")
+    return f"Its registry has it as {look.seen.digest[:19]}…. {first}."
 
 
 def _model(judged: Judged) -> Item:

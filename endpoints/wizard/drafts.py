@@ -19,6 +19,7 @@ from endpoints.models.endpoint import Refused
 from endpoints.spec import ContainerSpec, EnvironmentSpec, Framework, LlmSpec, ScalingSpec, SourceKind, Spec
 from endpoints.wizard import engines, machines
 from endpoints.wizard.forms import ScalingForm, StepForm, name_problem
+from endpoints.wizard.image_look import ImageLook
 from endpoints.wizard.judge import Judged, judge
 from endpoints.wizard.looks import Look, misfit
 from endpoints.wizard.method_form import MethodForm
@@ -107,7 +108,7 @@ def _values(kind: type[LlmSpec | ScalingSpec]) -> dict[str, Any]:
 def judged(draft: Draft, catalogue: Catalogue, changed: Mapping[str, Values] | None = None) -> Judged:
     """The whole draft, with some steps' answers replaced by `changed`."""
     answers = answers_of(draft, catalogue) | {step: dict(values) for step, values in (changed or {}).items()}
-    return judge(answers, catalogue, look=Look.from_dict(draft.found))
+    return judge(answers, catalogue, look=Look.from_dict(draft.found), image=ImageLook.from_dict(draft.image))
 
 
 # ── changes ──────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +118,7 @@ def _locked(draft: Draft) -> Draft:
 
 def _save(draft: Draft) -> None:
     draft.updated_at = timezone.now()
-    draft.save(update_fields=["answers", "dropped", "found", "reached", "updated_at"])
+    draft.save(update_fields=["answers", "dropped", "found", "image", "reached", "updated_at"])
 
 
 @transaction.atomic
@@ -134,6 +135,15 @@ def keep_look(draft: Draft, look: Look) -> Draft:
     """Keep what a successful Test Connection saw."""
     draft = _locked(draft)
     draft.found = look.to_dict()
+    _save(draft)
+    return draft
+
+
+@transaction.atomic
+def keep_image(draft: Draft, look: ImageLook | None) -> Draft:
+    """Keep what the registry said of the image; None forgets what it said before."""
+    draft = _locked(draft)
+    draft.image = look.to_dict() if look else {}
     _save(draft)
     return draft
 

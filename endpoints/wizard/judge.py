@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from endpoints.images.requirements import Line
 from endpoints.spec import LlmSpec, SourceKind, SourceSpec, Spec
 from endpoints.wizard import machines
-from endpoints.wizard.environment_form import EnvironmentForm
+from endpoints.wizard.environment_form import EnvironmentForm, standard_variables
 from endpoints.wizard.forms import BasicsForm, MachineForm, ScalingForm, StepForm, own_figure
+from endpoints.wizard.image_look import ImageLook, lines_of
 from endpoints.wizard.llm_form import LlmForm, numbers
 from endpoints.wizard.looks import Look
 from endpoints.wizard.method_form import MethodForm
@@ -60,6 +62,15 @@ class Judged:
                 found.setdefault(dotted, []).extend(str(problem) for problem in problems)
         return found
 
+    def image_lines(self) -> list[Line]:
+        """What the image brings of what it must, as its last check saw it; none if it wasn't checked."""
+        look, source = self.situation.image, self.situation.source
+        if look is None:
+            return []
+        brings = source is not None and source.kind == SourceKind.NONE
+        model = "" if brings else standard_variables(self.situation)["MODEL_PATH"].value
+        return lines_of(look, self.method.container(), self.situation.region, model=model)
+
     def spec(self) -> Spec:
         """Only when valid."""
         return Spec(
@@ -86,8 +97,16 @@ class Judged:
         return replace(source, revision=revision, file=look.file)
 
 
-def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, reach: bool = False) -> Judged:
-    """`look`: what an earlier check saw, used if it was of this source. `reach`: check it now otherwise."""
+def judge(
+    answers: Answers,
+    catalogue: Catalogue,
+    *,
+    look: Look | None = None,
+    image: ImageLook | None = None,
+    reach: bool = False,
+) -> Judged:
+    """`look`, `image`: what earlier checks saw, used if of this source and this image. `reach`: check the source
+    now otherwise."""
     llm = dict(answers.get("llm", {}))
     length, batch, data_type = numbers(llm)
     quantization = str(llm.get("quantization") or LlmSpec.quantization)
@@ -96,7 +115,7 @@ def judge(answers: Answers, catalogue: Catalogue, *, look: Look | None = None, r
     region = catalogue.regions.get(basics.cleaned_data.get("region", "")) if basics.errors is not None else None
     situation = replace(situation, region=region)
     method = MethodForm(answers.get("method", {}), situation=situation)
-    situation = replace(situation, engine=method.engine)
+    situation = replace(situation, engine=method.engine, image=method.known(image))
     source, situation = _source(answers, situation, look, reach)
     situation = replace(situation, memory_gib=own_figure(answers.get("machine", {})))
     machine_answers = answers.get("machine") or {

@@ -10,22 +10,20 @@ from typing import Any, Final
 from django import forms
 
 from endpoints import offers
+from endpoints.images.names import name_of
+from endpoints.images.requirements import wrong
+from endpoints.sources import SourceProblem
 from endpoints.spec import VERSIONS, ContainerSpec, Framework, Method
 from endpoints.wizard.fields import PLAIN, OneOf, whole
 from endpoints.wizard.forms import StepForm
+from endpoints.wizard.image_look import NO_NAME, ImageLook, lines_of, see
 
-# An image's name as registries take it: host[:port]/path/name[:tag][@digest] (github.com/distribution/reference)
-_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::\d{1,5})?"
-_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-IMAGE: Final = re.compile(
-    rf"^(?:{_HOST}/)?{_PART}(?:/{_PART})*(?P<tag>:[\w][\w.-]{{0,127}})?(?P<digest>@sha256:[0-9a-f]{{64}})?$",
-    re.ASCII,
-)
 HEALTH_PATH: Final = re.compile(r"^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$")
 LATEST: Final = (
     "“latest” moves: an instance that starts later may run another image than one that runs already. "
     "Name a version, or a digest."
 )
+NO_IMAGE: Final = "Give the image's name, such as registry.example.com/team/model:1.4."
 CONTAINER: Final = tuple(one.name for one in fields(ContainerSpec))
 NOT_PREBUILT: Final = "Only a custom container has this."
 NOT_CUSTOM: Final = "A custom container brings its own framework."
@@ -107,11 +105,9 @@ class MethodForm(StepForm):
     def _clean_container(self) -> None:
         image, path = self.cleaned_data.get("image") or "", self.cleaned_data.get("health_path") or ""
         if not image:
-            self.add_error("image", "Give the image's name, such as registry.example.com/team/model:1.4.")
-        elif not IMAGE.match(image):
-            self.add_error(
-                "image", f"“{image}” is no image's name. It has the form registry/name:tag@sha256:digest."
-            )
+            self.add_error("image", NO_IMAGE)
+        elif name_of(image) is None:
+            self.add_error("image", NO_NAME.format(image))
         self.cleaned_data["health_path"] = path or ContainerSpec.health_path
         if path and not HEALTH_PATH.match(path):
             self.add_error(
@@ -141,13 +137,32 @@ class MethodForm(StepForm):
     @property
     def moving(self) -> str:
         """A warning where the image's name doesn't say which image it is."""
-        found = IMAGE.match(str(self.shown("image") or ""))
-        if self.engine != Framework.CUSTOM or found is None or found["digest"]:
-            return ""
-        return LATEST if found["tag"] in (None, ":latest") else ""
+        name = name_of(str(self.shown("image") or ""))
+        return LATEST if self.engine == Framework.CUSTOM and name is not None and name.moving else ""
 
     def container(self) -> ContainerSpec:
         """Only of a form without errors."""
         if self.cleaned_data["method"] != Method.CUSTOM:
             return ContainerSpec()
         return ContainerSpec(**{name: self.cleaned_data[name] for name in CONTAINER})
+
+    def known(self, look: ImageLook | None) -> ImageLook | None:
+        """What an earlier check saw, if it was of this image."""
+        return look if look is not None and self.is_valid() and look.of(self.container()) else None
+
+    def check(self) -> ImageLook | None:
+        """Ask the image's registry; None, with the error at its field, where it can't be had or can't run.
+        Only of a form without errors."""
+        container, region = self.container(), self.situation.region
+        if not container.image:
+            self.add_error("image", NO_IMAGE)
+            return None
+        try:
+            look = see(container, self.situation.project, region)
+        except SourceProblem as problem:
+            self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+            return None
+        if why := wrong(lines_of(look, container, region, model="")):
+            self.add_error("image", f"{why}.")
+            return None
+        return look

@@ -42,6 +42,8 @@ def _read(step: str, post: QueryDict) -> Values:
     if step == "method" and "engine" in post:
         framework, _, version = str(post["engine"]).partition("@")
         found |= {"framework": _clean(framework), "framework_version": _clean(version)}
+    if step == "method" and post.get("use_image"):
+        found["image"] = _clean(str(post["use_image"]))
     if step == "environment":
         found |= {field: _rows(field, post) for field in ROWS if ROWS[field][0] in post}
     return found

@@ -20,7 +20,7 @@ from endpoints.wizard.judge import Judged
 from endpoints.wizard.llm_form import numbers
 from endpoints.wizard.looks import misfit
 from endpoints.wizard.posts import KEPT
-from endpoints.wizard.report import report_of
+from endpoints.wizard.report import TONES, WORDS, report_of
 from endpoints.wizard.source_form import SourceForm
 from endpoints.wizard.source_kinds import KINDS
 
@@ -56,7 +56,16 @@ def _method(draft: Draft, judged: Judged, answers: Context, form: StepForm) -> C
         ],
         "requirements": guide.REQUIREMENTS,
         "moving": judged.method.moving,
+        "image": _image(judged),
     }
+
+
+def _image(judged: Judged) -> Context | None:
+    """What the last check of this image saw, with what it means for the container as it is asked for now."""
+    look = judged.situation.image
+    if look is None:
+        return None
+    return {"look": look, "lines": [(line, TONES[line.level], WORDS[line.level]) for line in judged.image_lines()]}
 
 
 def _refused(cards: list[guide.Choice], reasons: Mapping[str, str]) -> list[guide.Choice]:

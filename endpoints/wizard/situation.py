@@ -13,6 +13,7 @@ from endpoints.memory import Estimate, stated
 from endpoints.models import InstanceType, ModelVersion, Region, RegisteredModel, Secret
 from endpoints.models.measured import MeasuredMemory, device_name, model_digest
 from endpoints.spec import GIB, Framework, LlmSpec, SourceKind, SourceSpec
+from endpoints.wizard.image_look import ImageLook
 from endpoints.wizard.looks import Look, look_at_nothing, look_at_version
 
 
@@ -74,6 +75,7 @@ class Situation:
     memory_gib: float = 0.0
     data_type: str = LlmSpec.data_type
     quantization: str = LlmSpec.quantization
+    image: ImageLook | None = None
 
     @property
     def project(self) -> Project:

@@ -21,6 +21,7 @@ from endpoints.models.endpoint import Refused
 from endpoints.wizard import drafts, pages, posts
 from endpoints.wizard.forms import name_problem
 from endpoints.wizard.looks import Look
+from endpoints.wizard.method_form import MethodForm
 from endpoints.wizard.secret_form import SecretForm
 from endpoints.wizard.situation import Catalogue
 from endpoints.wizard.source_form import SourceForm
@@ -100,18 +101,20 @@ def _show(request: HttpRequest, draft: Draft, at: Step, *, status: int = 200, **
 
 
 def _answer(request: HttpRequest, draft: Draft, at: Step) -> HttpResponse:
-    """A posted step: go back, stay for another row, test the connection, or be judged and go on."""
+    """A posted step: go back, stay for another row, test the connection or the image, or be judged and go on."""
     catalogue = Catalogue(draft.project)
     values = posts.answers(at.slug, drafts.answers_of(draft, catalogue)[at.slug], request.POST)
     kept = posts.storable(at.slug, values)
     go = request.POST.get("go", "next")
-    if go == "back" or go.partition("-")[0] in ("add", "drop", "secret"):
+    if go == "back" or go.partition("-")[0] in ("add", "drop", "use", "secret"):
         draft = drafts.keep_typed(draft, at.slug, kept)
         if go == "back":
             return _go(draft, before(at).slug)
         return _go(draft, at.slug, "#new-secret") if go == "secret" else _show(request, draft, at, row=go)
     judged = drafts.judged(draft, catalogue, {at.slug: values})
     form = judged.form(at.slug)
+    if go == "check" and isinstance(form, MethodForm):
+        return _check(request, draft, at, values, form)
     look = None
     if isinstance(form, SourceForm) and (go == "test" or judged.situation.look is None):
         look = _reached(form)
@@ -124,6 +127,18 @@ def _answer(request: HttpRequest, draft: Draft, at: Step) -> HttpResponse:
     to = LAST if go == "summary" else after(at)
     draft = drafts.accept(draft, at.slug, kept, reached=to.position, look=look)
     return _go(draft, to.slug)
+
+
+def _check(request: HttpRequest, draft: Draft, at: Step, values: dict[str, Any], form: MethodForm) -> HttpResponse:
+    """Keep what the image's registry says of it now, or show at its field what is wrong."""
+    draft = drafts.keep_typed(draft, at.slug, posts.storable(at.slug, values))
+    if not form.is_valid():
+        return _show(request, draft, at, status=422, values=values, form=form)
+    look = form.check()
+    draft = drafts.keep_image(draft, look)
+    if look is None:
+        return _show(request, draft, at, status=422, values=values, form=form)
+    return _show(request, draft, at, tested=True)
 
 
 def _reached(form: SourceForm) -> Look | None:

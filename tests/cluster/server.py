@@ -66,6 +66,7 @@ class Cluster:
         self.faults: list[Fault] = []
         self.asked: list[Asked] = []
         self.logs: dict[tuple[str, str, int], list[str]] = {}  # (pod, container, restart) -> stamped lines
+        self.unheard = 0  # restarts that a kubelet knows of and has not told yet
         self.page_size = 500
         self.expired_pages = 0  # this many continued lists get 410
         self.metrics: list[Object] | None = None  # None: no metrics server
@@ -253,7 +254,7 @@ class _Handler(BaseHTTPRequestHandler):
         statuses = pod.get("status", {})
         both = [*statuses.get("initContainerStatuses", ()), *statuses.get("containerStatuses", ())]
         count = next((one["restartCount"] for one in both if one["name"] == container), 0)
-        count -= asked.query.get("previous") == "true"
+        count += self.cluster.unheard - (asked.query.get("previous") == "true")
         lines = self.cluster.logs.get((asked.name, container, count))
         if lines is None:
             raise Refusal(400, "BadRequest", f'container "{container}" in pod "{asked.name}" is waiting to start')

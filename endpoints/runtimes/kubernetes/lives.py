@@ -236,6 +236,14 @@ def _present_end(pod: Pod) -> End | None:
     return None
 
 
+def end_of(status: Status, *, previous: bool) -> Mapping[str, Any] | None:
+    """How a container's present run ended, or the one before it; None where there is none, or nobody tells it."""
+    state, last = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
+    if "waiting" in state and last and not _being_made(status):  # for its next run: the last one is the present
+        return None if previous else last
+    return last if previous else state.get("terminated")
+
+
 def _was_stopped(pod: Pod) -> bool:
     """Whether it ended because it was deleted, and its object goes next: the cluster didn't give it up."""
     ended = "terminated" in (_status(pod, MAIN).get("state") or {})

@@ -4,6 +4,10 @@ A log is read from its beginning once, and from then on only what is newer, as l
 it ended. After a restart of ours it is counted anew. When the kubelet has rotated a log meanwhile (10 MiB unless
 it is set otherwise), its beginning is gone, and what is left goes on after the number asked for with a jump, which
 says that lines are missing.
+
+A kubelet knows of a restart before the API tells: what it calls the present log may be the next life's already,
+and what it calls the previous one that of a life which the API still has for present. So of a life that has ended
+only lines of its time are told.
 """
 
 from __future__ import annotations
@@ -124,6 +128,20 @@ class Logs:
                 yield LogLine(at=at, stream="stdout", text=readable(part, text), offset=mark.offset), mark
 
     def _read(self, pod: Object, part: Part, since: str) -> list[str]:
+        """The whole lines of a part. Of one that has ended none that came later."""
+        lines = self._text(pod, part, since)
+        status = _status(pod, part.container)
+        end = lives.end_of(status, previous=part.previous)
+        if end is None:
+            return lines
+        last = str(end.get("finishedAt") or "")[:SECOND]
+        if not part.previous:
+            before = self._text(pod, replace(part, previous=True), since)
+            if before and (not status.get("restartCount") or (lines and lines[0][:SECOND] > last)):
+                lines = before
+        return [line for line in lines if line[:SECOND] <= last]
+
+    def _text(self, pod: Object, part: Part, since: str) -> list[str]:
         name = pod["metadata"]["name"]
         query: dict[str, Any] = {
             "container": part.container,
@@ -144,22 +162,23 @@ class Logs:
 
 def parts(pod: Object, life: int) -> list[Part]:
     """Whose logs make up this life's: the fetch's, if it began with one, then the serving container's."""
-    status = pod.get("status") or {}
-    counts = {
-        one["name"]: (int(one.get("restartCount") or 0), "waiting" in (one.get("state") or {}))
-        for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
-    }
-    fetches, _ = counts.get(FETCH, (0, False))
-    served, _ = counts.get(MAIN, (0, False))
+    fetching, serving = _status(pod, FETCH), _status(pod, MAIN)
+    fetches, served = int(fetching.get("restartCount") or 0), int(serving.get("restartCount") or 0)
     behind = fetches + served - life
-    fetch = [Part(FETCH)] if FETCH in counts else []
+    fetch = [Part(FETCH)] if fetching else []
     if behind == 0:
         return [*fetch, Part(MAIN)] if not served else [Part(MAIN)]
-    if behind != 1:
+    if behind != 1 or lives.end_of(serving if served else fetching, previous=True) is None:
         return []
     if not served:
         return [Part(FETCH, previous=True)]
     return [*fetch, Part(MAIN, previous=True)] if served == 1 else [Part(MAIN, previous=True)]
+
+
+def _status(pod: Object, container: str) -> Object:
+    status = pod.get("status") or {}
+    both = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    return next((one for one in both if one["name"] == container), {})
 
 
 def readable(part: Part, text: str) -> str:

@@ -1,0 +1,66 @@
+"""Logs of a pod whose containers are started again, while the kubelet is ahead of what the API tells."""
+
+from typing import Any
+
+import pytest
+
+from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
+from tests.cluster.life import HELLO, LAST_WORDS, NAMESPACE, Life
+from tests.cluster.server import Cluster
+from tests.endpoints.runtimes.contract import the_one
+from tests.endpoints.runtimes.kubernetes.conftest import workload
+
+FIRST, SECOND, THIRD = "2026-11-28T11:00:0{}.5Z", "2026-11-28T11:00:2{}.5Z", "2026-11-28T11:00:4{}.5Z"
+
+
+@pytest.fixture
+def crashed(runtime: KubernetesRuntime, cluster: Cluster, life: Life) -> str:
+    """The name of a pod that has ended once, and waits for nothing."""
+    life.restarts = False
+    runtime.apply(workload(1, behave="crash"))
+    return the_one(runtime, "exited").name
+
+
+def texts(runtime: KubernetesRuntime, name: str) -> list[str]:
+    return [line.text for line in runtime.logs(name, 0, 50)]
+
+
+def test_the_next_life_s_lines_are_not_told_of_an_end_that_it_follows(
+    runtime: KubernetesRuntime, cluster: Cluster, crashed: str
+) -> None:
+    cluster.logs[(crashed, "model", 1)] = [f"{FIRST.format(9)} of the next life"]
+    cluster.unheard = 1
+    assert texts(runtime, crashed) == [HELLO, LAST_WORDS]
+
+
+def ended(second: str) -> dict[str, Any]:
+    return {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": second, "finishedAt": second}}
+
+
+@pytest.mark.parametrize(
+    ("state", "life_name", "wanted"),
+    [
+        (ended("2026-11-28T11:00:21Z"), ".1", ["second"]),  # its end, while the third runs
+        (ended("2026-11-28T11:00:21Z"), "", []),  # the first: the kubelet keeps no more than one of before
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, "", []),
+        ({"waiting": {"reason": "CrashLoopBackOff"}}, ".1", ["second"]),
+    ],
+)
+def test_each_life_has_its_own_lines_or_none(
+    runtime: KubernetesRuntime,
+    cluster: Cluster,
+    life: Life,
+    crashed: str,
+    state: dict[str, Any],
+    life_name: str,
+    wanted: list[str],
+) -> None:
+    for number, (stamp, text) in enumerate([(FIRST, "first"), (SECOND, "second"), (THIRD, "third")]):
+        cluster.logs[(crashed, "model", number)] = [f"{stamp.format(0)} {text}"]
+    cluster.unheard = 1
+    last = ended("2026-11-28T11:00:21Z" if "waiting" in state else "2026-11-28T11:00:01Z")
+    key = ("pods", NAMESPACE, crashed)
+    told = {"name": "model", "image": "", "restartCount": 1, "state": state, "lastState": last}
+    life.stop()
+    cluster.store.status(key, {**cluster.store.get(key)["status"], "containerStatuses": [told]})
+    assert texts(runtime, f"{crashed}{life_name}") == wanted

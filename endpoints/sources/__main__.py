@@ -5,6 +5,9 @@ address as "hub" and whether "private" addresses may be asked; "credential_file"
 the credential is, if there is one}. Each line on the standard output is JSON: {"done": 1,
 "total": 2} in bytes, and at the end {"path": …} with exit code 0, or {"error": …, "code": …} with 1.
 
+Where INTO lies among other models (see `shared`), "in_use" is the file that tells which of them are in use. The
+last line then says how full the disk is too, as "cache", and is written to the file "report" as well.
+
 Run again it goes on where it ended, and does nothing once all is there. Several at once take turns.
 """
 
@@ -13,7 +16,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +26,7 @@ from endpoints.sources import SourceProblem, source_for
 from endpoints.sources import store as storage
 from endpoints.sources.note import BAD
 from endpoints.sources.scan import scan_folder
+from endpoints.sources.shared import Shared
 
 HUB: Final = "https://huggingface.co"
 STORE: Final = ".tir"  # below the folder, until all is there
@@ -34,15 +40,46 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         asked = json.loads(Path(arguments[0]).read_text())
-        path = fetch(asked, Path(arguments[1]).absolute())
+    except (OSError, ValueError) as wrong:
+        return end({"error": f"{type(wrong).__name__}: {wrong}", "code": "failed", "passing": False})
+    into = Path(arguments[1]).absolute()
+    if "in_use" not in asked:
+        return end(outcome(lambda: fetch(asked, into)))
+    shared = Shared(into, Path(asked["in_use"]))
+    size = int(asked["source"].get("size") or 0)
+    told = outcome(lambda: shared.bring(lambda: fetch(asked, into), size, wait))
+    return end(told | room(shared), asked.get("report"))
+
+
+def outcome(bring: Callable[[], Path]) -> dict[str, Any]:
+    """The path that it answers, or what was wrong."""
+    try:
+        return {"path": str(bring())}
     except SourceProblem as problem:
-        say({"error": problem.message, "code": problem.code, "passing": problem.passing})
-        return 1
+        return {"error": problem.message, "code": problem.code, "passing": problem.passing}
     except (OSError, ValueError, KeyError) as wrong:
-        say({"error": f"{type(wrong).__name__}: {wrong}", "code": "failed", "passing": False})
-        return 1
-    say({"path": str(path)})
-    return 0
+        return {"error": f"{type(wrong).__name__}: {wrong}", "code": "failed", "passing": False}
+
+
+def room(shared: Shared) -> dict[str, Any]:
+    """How full the folder of all models is, unless that can't be seen."""
+    try:
+        return {"cache": asdict(shared.room())}
+    except OSError:
+        return {}
+
+
+def end(told: Mapping[str, Any], report: str | None = None) -> int:
+    """Say the last line; the exit code."""
+    say(told)
+    if report:
+        with suppress(OSError):  # nobody is told then, but the model is there
+            Path(report).write_text(json.dumps(told))
+    return 1 if "error" in told else 0
+
+
+def wait() -> None:
+    say({"waiting": True})
 
 
 def fetch(asked: Mapping[str, Any], into: Path) -> Path:
@@ -51,7 +88,7 @@ def fetch(asked: Mapping[str, Any], into: Path) -> Path:
     files = list(source["files"])
     marked = _mark(source)
     into.mkdir(parents=True, exist_ok=True)
-    with storage.locked(into, MARK.lstrip("."), lambda: say({"waiting": True})):
+    with storage.locked(into, MARK.lstrip("."), wait):
         if not _whole(into, marked):
             found = source_for(
                 source,

@@ -79,10 +79,10 @@ def survey(store: Path) -> Survey:
     units = []
     for top in _folders(store):
         if top.name in OWN:
-            sizes |= _files(top)
+            sizes |= files_in(top)
         else:
             for folder in _at_depth(top, _depth(top.name) - 1):
-                found = _files(folder)
+                found = files_in(folder)
                 sizes |= found
                 path = str(folder.relative_to(store))
                 units.append(Unit(path, sum(found.values()), _used_at(folder), frozenset(found)))
@@ -136,7 +136,7 @@ def remove(store: Path, folder: Path) -> None:
         folder.rename(aside)
     except FileNotFoundError:
         return
-    inodes = _files(aside)
+    inodes = files_in(aside)
     for file in aside.rglob("*"):
         storage.forget(folder / file.relative_to(aside), store)
     shutil.rmtree(aside, ignore_errors=True)
@@ -195,7 +195,7 @@ def _at_depth(top: Path, depth: int) -> Iterator[Path]:
         yield from _at_depth(folder, depth - 1)
 
 
-def _files(folder: Path) -> dict[int, int]:
+def files_in(folder: Path) -> dict[int, int]:
     """Inode and size of every file beneath; others may be at work there."""
     found = {}
     for parent, _, names in os.walk(folder):

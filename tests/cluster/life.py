@@ -48,6 +48,7 @@ class Life:
 
     `restarts`: whether the kubelet starts ended containers again. `making`: whether the ReplicaSet's controller
     does its work. `ending`: ticks that a pod on its way out goes on for. `quota`: why pods can't be made.
+    `report`: what a fetch leaves as its container's last message.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -57,6 +58,7 @@ class Life:
         self.slow_go = False
         self.ending = 5
         self.quota = ""
+        self.report = ""
         self.dead_nodes: set[str] = set()
         self.backed_off: set[str] = set()
         self._ending: dict[str, int] = {}
@@ -281,6 +283,7 @@ class Life:
     def ended(self, pod: Object, one: Object, code: int, reason: str) -> Object:
         lines = self.cluster.logs.get((pod["metadata"]["name"], one["name"], one["restartCount"]), [])
         message = "\n".join(line.partition(" ")[2] for line in lines) if code else ""
+        message = message or (self.report if one["name"] == "fetch" else "")
         began = one["state"].get("running", {}).get("startedAt", now())
         end = {"exitCode": code, "reason": reason, "startedAt": began, "finishedAt": now(), "message": message}
         return one | {"state": {"terminated": end}}

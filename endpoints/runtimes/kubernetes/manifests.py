@@ -93,6 +93,7 @@ def source_file(settings: Settings, command: Command) -> Object:
     return {
         "source": {**(command.fetch or {}), **({"hub": settings.hub} if settings.hub else {})},
         **({"credential_file": f"{podspec.FETCHER}/credential"} if command.credential else {}),
+        **({"in_use": f"{podspec.IN_USE}/{podspec.LISTED}", "report": podspec.REPORT} if settings.cache else {}),
     }
 
 

@@ -23,6 +23,8 @@ PERIOD = 5  # seconds between two probes
 SCRATCH = "/tmp"  # noqa: S108  a volume of the pod's own
 FETCHER = "/etc/tir/fetch"  # where the fetching container finds what to fetch
 CACHE = "/var/cache/tir"  # where it finds the claim of all models
+IN_USE, LISTED = "/etc/tir/in-use", "in-use.json"  # and which of them are in use
+REPORT = "/dev/termination-log"  # what stands there comes with the container's status
 HOW = {"token_secret", "hub", "private"}  # of what is asked for what doesn't change the files
 PULL = "IfNotPresent"  # of our own images, which `:latest` would ask a registry for at each start
 FETCHER_CPU, FETCHER_MEMORY = "250m", 1 << 30
@@ -89,6 +91,11 @@ def fetching_seconds(command: Command) -> int:
     """How long a model may take to come in."""
     size = int((command.fetch or {}).get("size") or 0)
     return 3600 + math.ceil(size / SLOWEST_LINK) if command.fetch else 0
+
+
+def in_use_name(settings: Settings) -> str:
+    """Of the Secret that tells which models of the cache are in use; no secret, but we may write those."""
+    return f"{settings.installation}-models-in-use"
 
 
 def _command(workload: Workload) -> Command:
@@ -196,6 +203,7 @@ def _fetch(settings: Settings, workload: Workload, command: Command) -> dict[str
             {"name": "models", "mountPath": into},
             {"name": "source", "mountPath": FETCHER, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH},
+            *([{"name": "in-use", "mountPath": IN_USE, "readOnly": True}] if settings.cache else []),
         ],
     }
 
@@ -223,6 +231,8 @@ def _volumes(settings: Settings, command: Command, name: str) -> list[dict[str, 
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
     if command.fetch and settings.cache:
         volumes.append({"name": "models", "persistentVolumeClaim": {"claimName": settings.cache}})
+        listed = {"secretName": in_use_name(settings), "defaultMode": 0o440, "optional": True}
+        volumes.append({"name": "in-use", "secret": listed})
     elif command.fetch:
         size = {"sizeLimit": settings.storage} if settings.storage else {}
         volumes.append({"name": "models", "emptyDir": size})

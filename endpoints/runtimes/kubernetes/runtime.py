@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from endpoints.cached import Cached
 from endpoints.capacity import Capacity
 from endpoints.images.names import name_of
 from endpoints.runtimes.base import (
@@ -24,6 +25,7 @@ from endpoints.runtimes.base import (
 )
 from endpoints.runtimes.kubernetes import labels, lives, manifests, namespace, reasons, removal, usage, words
 from endpoints.runtimes.kubernetes.api import MANAGER, Api, Object, Refused, Silent, path_of
+from endpoints.runtimes.kubernetes.cache import Cache
 from endpoints.runtimes.kubernetes.fetching import Fetching
 from endpoints.runtimes.kubernetes.logs import Logs
 from endpoints.runtimes.kubernetes.looking import told
@@ -54,6 +56,7 @@ class KubernetesRuntime:
         self.trouble = Trouble(self.api, settings.namespace)
         self.fetching = Fetching(self.api, settings.namespace)
         self.reading = Logs(self.api, settings.namespace)
+        self.cache = Cache(self.api, settings)
 
     def prepared(self, command: Command) -> bool:
         """See Runtime.prepared: nodes pull for themselves."""
@@ -146,6 +149,11 @@ class KubernetesRuntime:
             found = self.survey.capacity()
         return replace(found, reason=found.reason + remark)
 
+    def cached(self) -> Cached | None:
+        """See Caches.cached."""
+        with words.outage(self.place):
+            return self.cache.seen()
+
     def forget(self, name: str) -> None:
         """See Runtime.forget. Of a pod that is down or was given up this takes the pod away for good."""
         with words.outage(self.place):
@@ -161,6 +169,7 @@ class KubernetesRuntime:
     def tidy(self, keep: Collection[str], *, at: float) -> list[str]:
         """Remove what a call that was cut off left of revisions that run nothing. Images are the nodes' own."""
         with words.outage(self.place):
+            self.cache.tell()
             for name, there in self._deployments(None).items():
                 if not there["spec"].get("replicas"):
                     self._drop_when_idle(name)
@@ -173,6 +182,7 @@ class KubernetesRuntime:
         if before is None:
             self._refuse_strangers(labels.name_of(workload.owner, workload.revision))
         self._put(*self._companions(workload, before))
+        self.cache.tell()
         made = self._put(manifests.deployment(self.settings, workload))
         if made["metadata"]["uid"] != uid:  # from here on the cluster drops all of it with the Deployment
             self._put(*self._companions(workload, made))

@@ -33,13 +33,15 @@ def a_whole_life(region: Region, life: Life) -> None:
     """Every verb of the runtime, in every way that asks something else of the cluster."""
     image = Image("ghcr.io/a/b:1", username="u", password="p")
     command = Command("custom", "", "demo", image=image, fetch={"files": ["a"]})
-    runtime = region()
+    runtime = region(cache="models")
     runtime.apply(workload(1, command=command, secrets={"TOKEN": "a"}))
     runtime.wait(OWNER, {}, 30.0)
     name = the_one(runtime, "running").name
     runtime.logs(name, 0, 10)
     runtime.usage()
     runtime.capacity()
+    runtime.cached()
+    runtime.tidy((), at=0)
     runtime.apply(workload(2, command=command, retire=(name,)))
     ended(runtime, name)
     settled(runtime, "running", 2)

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 
+from endpoints.cached import Caches
 from endpoints.models import Region
 from endpoints.models.catalogue import RuntimeKind
 from endpoints.runtimes import runtime_for
@@ -55,12 +56,16 @@ def config_problem(kind: str, config: Mapping[str, Any]) -> str:
 def measure(region: Region, *, at: datetime) -> None:
     """Ask what it can hold and write that down, or why it can't be asked, for pages that may not ask a runtime."""
     try:
-        found = runtime_of(region).capacity()
+        runtime = runtime_of(region)
+        found = runtime.capacity()
+        cached = runtime.cached() if isinstance(runtime, Caches) else None
     except (Unavailable, ValueError) as problem:
         log.warning("Region %s can't be asked: %s", region.slug, problem)
         region.unreached(str(problem), at=at)
         return
     region.measured(asdict(found) if found.known else {"reason": found.reason}, at=at)
+    if cached:
+        region.saw_cache(asdict(cached))
 
 
 def replace_runtime(slug: str, runtime: Runtime | None) -> None:

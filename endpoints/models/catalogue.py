@@ -40,6 +40,7 @@ class Region(models.Model):
     problem = models.TextField(blank=True, editable=False)
     problem_at = models.DateTimeField(null=True, editable=False)
     asked_at = models.DateTimeField(null=True, editable=False)  # when somebody last wanted to know
+    cached = models.JSONField(default=dict, editable=False)  # its cache of models, as last seen
 
     objects = RegionQuerySet.as_manager()
 
@@ -69,6 +70,17 @@ class Region(models.Model):
         """It could be asked, and said this."""
         values = {"capacity": capacity, "capacity_at": at, "problem": "", "problem_at": None}
         Region.objects.filter(pk=self.pk).update(**values)
+
+    @property
+    def cache(self) -> dict[str, Any] | None:
+        """How full its cache of models was when it was last seen; None if it has none, or nobody saw it yet."""
+        seen = self.cached if self.cached.get("name") == (self.config.get("cache") or None) else {}
+        return {**seen, "at": datetime.fromisoformat(seen["at"])} if seen else None
+
+    def saw_cache(self, seen: dict[str, Any]) -> None:
+        """How full its cache of models was at a moment. What was seen stays when who saw it goes."""
+        if seen != self.cached:
+            Region.objects.filter(pk=self.pk).update(cached=seen)
 
     def unreached(self, problem: str, *, at: datetime) -> None:
         """It couldn't be asked. What it said before stays, with its time."""

@@ -19,6 +19,23 @@ IMAGE = {
     "RegistryUnavailable": "can't be pulled: its registry doesn't answer",
     "SignatureValidationFailed": "has a signature that the node doesn't accept",
 }
+# What nodes report of registries, and what a person can do about it.
+DENIED = re.compile(
+    r"unauthorized|403 forbidden|authorization failed|basic auth credentials|invalid username|"
+    r"authentication required|access denied|access to the resource is denied",
+    re.IGNORECASE,
+)
+PULLS = (
+    (
+        re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE),
+        "its registry has no such image or tag",
+    ),
+    (re.compile(r"x509|certificate", re.IGNORECASE), "the node doesn't trust its registry's certificate"),
+    (
+        re.compile(r"no such host|connection refused|time(d )?out|no route|deadline|handshake", re.IGNORECASE),
+        "the node can't reach its registry",
+    ),
+)
 CONTAINER = {
     "CreateContainerConfigError": "The container can't be set up",
     "CreateContainerError": "The container can't be made",
@@ -52,7 +69,9 @@ def holding(pod: Pod, waiting: tuple[Mapping[str, Any], ...], numbers: Numbers) 
         found = status["state"]["waiting"]
         reason, said = str(found.get("reason", "")), short(found.get("message", ""))
         if reason in IMAGE:
-            return reason, f"The image {status.get('image', '')} {IMAGE[reason]}: {said}".rstrip(": ")
+            why = _why_not_pulled(pod, str(found.get("message", "")))
+            told = f"{why} ({said})" if why else said
+            return reason, f"The image {status.get('image', '')} {IMAGE[reason]}: {told}".rstrip(": ")
         if reason in CONTAINER:
             return reason, f"{CONTAINER[reason]}: {said}".rstrip(": ")
     scheduled = condition(pod, "PodScheduled")
@@ -61,6 +80,15 @@ def holding(pod: Pod, waiting: tuple[Mapping[str, Any], ...], numbers: Numbers) 
         said = " ".join(part for part in (numbers(pod), short(scheduled.get("message", ""))) if part)
         return reason, f"No node takes it. {said}".strip()
     return "", ""
+
+
+def _why_not_pulled(pod: Pod, said: str) -> str:
+    """What is wrong between a node and a registry; "" where that is not told."""
+    if DENIED.search(said):
+        if (pod.get("spec") or {}).get("imagePullSecrets"):
+            return "its registry does not accept the user name and password that were given for it"
+        return "its registry has no such image, or wants a user name and password for it, and none is given"
+    return next((why for pattern, why in PULLS if pattern.search(said)), "")
 
 
 def death(end: Mapping[str, Any], limit: str) -> tuple[str, int | None, str]:

@@ -110,6 +110,38 @@ def test_what_keeps_a_pod_from_starting_has_a_code_and_words(
 
 
 @pytest.mark.parametrize(
+    ("said", "secrets", "words"),
+    [
+        ("failed to resolve image: unexpected status from HEAD request: 401 Unauthorized", True, "not accept the"),
+        ("failed to fetch oauth token: unexpected status from GET request: 403 Forbidden: denied", True, "accept"),
+        (
+            "pull access denied: authorization failed: no basic auth credentials",
+            False,
+            "password for it, and none",
+        ),
+        (
+            "Back-off pulling image: ErrImagePull: failed to resolve image: auth/x:2: not found",
+            True,
+            "no such image",
+        ),
+        (
+            "failed to do request: dial tcp: lookup ghcr.io: no such host",
+            False,
+            "the node can't reach its registry",
+        ),
+        ("dial tcp 10.0.0.1:443: connect: connection refused", False, "the node can't reach its registry"),
+        ("tls: failed to verify certificate: x509: unknown authority", False, "doesn't trust its registry's"),
+    ],
+)
+def test_an_image_that_can_t_be_pulled_says_what_to_mend(said: str, secrets: bool, words: str) -> None:
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": said}}}
+    spec = {"imagePullSecrets": [{"name": "endpoint-7-r3-pull"}]} if secrets else {}
+    message = lives.observed(pod(waiting, spec=spec), AT)[NAME].message
+    assert words in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
     ("status", "code", "reason", "message"),
     [
         (back_off(1, 3, "loading\nserving: no such layer\n"), 1, "CrashLoopBackOff", "exit code 1: no such layer"),

@@ -4,6 +4,7 @@
 # make bench  the benchmarks
 # make test-docker  the tests that run containers, with a Docker engine of their own (root; Debian's docker.io)
 # make test-kubernetes  the tests of clusters and of the manifests, against an API server of their own
+# make test-cluster  the contract of runtimes on a real cluster: KUBECONFIG, TIR_TEST_NAMESPACE, TIR_TEST_IMAGE
 # make compiled  the gateway's hot path as C, which is faster; needs a C compiler
 # make test-torch  the tests that need PyTorch, in an environment of their own (some gigabytes)
 #
@@ -16,7 +17,7 @@ BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*
 # Else each of hundreds of processes compiles all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up stop-all test test-docker test-kubernetes test-torch check bench compiled
+.PHONY: up stop-all test test-docker test-kubernetes test-cluster test-torch check bench compiled
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -48,6 +49,9 @@ bench: .venv/installed
 
 test-kubernetes: .venv/installed
 	$(BIN)/python -m pytest tests/endpoints/runtimes/kubernetes tests/deploy $(ARGS)
+
+test-cluster: .venv/installed
+	$(BIN)/python -m pytest tests/real_cluster $(ARGS)
 
 test-torch: .venv-torch/installed
 	TORCH_PYTHON=$(CURDIR)/.venv-torch/bin/python $(BIN)/python -m pytest tests/serving/test_torch.py $(ARGS)

@@ -1,0 +1,1 @@
+"""The contract of all runtimes, on a real cluster: `make test-cluster`, see docs/kubernetes.md."""

@@ -27,7 +27,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit.
+    """What this place can hold, and what is not yet promised to an instance. `reason` explains a limit;
+    `walls` says what keeps instances apart from one another, where that was looked at.
 
     Where nobody may count (`known` is False) the numbers are larger than anything that can be asked for. `pieces`
     are its machines, if it has several or may have; `pools` the instance types that have machines of their own.
@@ -44,6 +45,7 @@ class Capacity:
     known: bool = True
     pieces: tuple[Piece, ...] = ()
     pools: tuple[str, ...] = ()
+    walls: str = ""
     architectures: tuple[str, ...] = ()
 
     def of(self, machine: str) -> tuple[Piece, ...]:

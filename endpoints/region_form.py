@@ -44,6 +44,7 @@ CLUSTER: Final = (
     *("kubeconfig", "context", "namespace", "installation", "cache", "storage"),
     *("fetch_image", "hub", "console_url", "gpu_resource", "runtime_class"),
 )
+SWITCHES: Final = ("allow_root", "sealed")  # of Docker
 LISTS: Final = ("ingress", "egress", "pull_secrets", "dcgm")
 SEVERAL: Final = "Several with commas between."
 EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -73,6 +74,9 @@ class RegionForm(forms.ModelForm[Region]):
     pull_secrets = _text("Pull secrets", f"Names of Secrets that are there already. {SEVERAL}")
     dcgm = _text("DCGM exporters", f"Addresses of NVIDIA's exporters. {SEVERAL}")
     allow_root = forms.BooleanField(label="Images whose user is root may run as root", required=False)
+    sealed = forms.BooleanField(
+        label="Instances reach no network", required=False, help_text="Only with this machine's own engine."
+    )
 
     class Meta:
         model = Region
@@ -82,7 +86,7 @@ class RegionForm(forms.ModelForm[Region]):
 
     def __init__(self, data: QueryDict | None = None, *, instance: Region | None = None) -> None:
         config = dict(instance.config) if instance else {}
-        initial = {name: config.get(name, "") for name in (*CLUSTER, "allow_root")}
+        initial = {name: config.get(name, "") for name in (*CLUSTER, *SWITCHES)}
         initial |= {name: ", ".join(config.get(name) or ()) for name in LISTS}
         super().__init__(data, instance=instance, initial=initial)
         if instance and instance.pk:
@@ -141,14 +145,14 @@ class RegionForm(forms.ModelForm[Region]):
 
     def _config(self, kind: str) -> dict[str, Any]:
         """Settings that this page doesn't show stay as they are."""
-        shown = {"hosts", "images", "instance_types", "allow_root", *CLUSTER, *LISTS}
+        shown = {"hosts", "images", "instance_types", *SWITCHES, *CLUSTER, *LISTS}
         config = {name: value for name, value in self.old.items() if name not in shown}
         if kind == RuntimeKind.PROCESS:
             return config
         config["images"] = self.images
         if kind == RuntimeKind.DOCKER:
-            root = {"allow_root": True} if self.cleaned_data.get("allow_root") else {}
-            return config | root | {"hosts": [_typed(host) for host in self.hosts]}
+            switched = {name: True for name in SWITCHES if self.cleaned_data.get(name)}
+            return config | switched | {"hosts": [_typed(host) for host in self.hosts]}
         named = {name: self.cleaned_data[name] for name in CLUSTER if self.cleaned_data.get(name)}
         named |= {name: _several(self.cleaned_data[name]) for name in LISTS if self.cleaned_data.get(name)}
         return config | named | {"instance_types": self._pools()}

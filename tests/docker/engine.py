@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +38,7 @@ TOOLS = (
     "stat",
     "tail",
     "wget",
+    "nc",
     "id",
     "touch",
     "seq",
@@ -64,11 +66,16 @@ def cannot(words: str) -> NoReturn:
 
 @dataclass
 class Engine:
-    """`dockerd` in a folder of its own. Containers live on while it is away, as on a host with live-restore."""
+    """`dockerd` in a folder of its own. Containers live on while it is away, as on a host with live-restore.
+
+    `alone`: it has a network of its own, with its firewall in it, and nothing outside: what an engine's rules do
+    to those of another, or of this machine, nobody has to fear. Otherwise it has no firewall.
+    """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="tird-", dir="/tmp")))
     live_restore: bool = True
     options: tuple[str, ...] = ()
+    alone: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -84,9 +91,13 @@ class Engine:
     def start(self) -> None:
         argv = ["dockerd", "--host", self.url, "--data-root", f"{self.folder}/data"]
         argv += ["--exec-root", f"{self.folder}/exec", "--pidfile", f"{self.folder}/pid"]
-        argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
-        # An engine that has no bridge of its own takes away the one of an engine that is there.
-        argv += ["--bridge=docker0" if Path("/sys/class/net/docker0").exists() else "--bridge=none"]
+        if self.alone:
+            up = f'{BUSYBOX} ip link set lo up && exec "$@"'
+            argv = ["unshare", "--net", "--", str(BUSYBOX), "sh", "-c", up, "sh", *argv, "--bridge=none"]
+        else:
+            argv += ["--iptables=false", "--ip6tables=false", "--ip-masq=false"]
+            # An engine that has no bridge of its own takes away the one of an engine that is there.
+            argv += ["--bridge=docker0" if Path("/sys/class/net/docker0").exists() else "--bridge=none"]
         argv += [*self.options, *(["--live-restore"] if self.live_restore else [])]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
@@ -115,8 +126,8 @@ class Engine:
         """End it, with all that it ever started."""
         if self.process and self.process.poll() is None:
             with suppress(DockerException, OSError):
-                for one in self.client.containers(all=True):
-                    self.client.remove_container(one["Id"], force=True, v=True)
+                with ThreadPoolExecutor(max_workers=4) as pool:
+                    list(pool.map(self._remove, self.client.containers(all=True)))
                 for network in self.client.networks(filters={"type": "custom"}):  # bridges outlive an engine
                     self.client.remove_network(network["Id"])
             self.client.close()
@@ -128,6 +139,9 @@ class Engine:
                     process.send_signal(signal.SIGKILL)
         until(self._removed, what=f"{self.folder} to be gone")
         gc.collect()  # the sockets of answers that never came
+
+    def _remove(self, container: Mapping[str, str]) -> None:
+        self.client.remove_container(container["Id"], force=True, v=True)
 
     def _removed(self) -> bool:
         for line in Path("/proc/self/mounts").read_text().splitlines():

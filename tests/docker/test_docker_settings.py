@@ -68,6 +68,12 @@ def test_a_region_becomes_a_runtime_without_reaching_anything(tmp_path: Path) ->
         runtime_for("docker", {"data_dir": tmp_path, "hsots": []})
 
 
+@pytest.mark.parametrize("host", [{"url": "tcp://10.0.0.5:2376", "models": "/m", **TLS}, {"network": "mine"}])
+def test_only_this_machines_engine_and_a_network_of_ours_can_be_sealed(tmp_path: Path, host: Any) -> None:
+    with pytest.raises(ValueError, match="can be sealed, not far"):
+        runtime_for("docker", {"data_dir": tmp_path, "sealed": True, "hosts": [{"name": "far", **host}]})
+
+
 def test_a_data_folder_has_one_name_for_good(tmp_path: Path) -> None:
     assert installation_of(tmp_path / "a") == installation_of(tmp_path / "a") != installation_of(tmp_path / "b")
 
@@ -113,6 +119,23 @@ def test_a_pre_built_container_is_told_what_to_serve() -> None:
     assert "TIR_CONFIG" not in variables(asked())
 
 
+def test_a_sealed_container_publishes_nothing_and_asks_only_itself_for_names() -> None:
+    wanted = workload()
+    assert wanted.command
+    sealed = replace(PLACE, publish="", network="tir-me-in")
+    limits = config(wanted, wanted.command, LABELS, sealed)["HostConfig"]
+    assert (limits["PortBindings"], limits["Dns"], limits["NetworkMode"]) == ({}, ["127.0.0.1"], "tir-me-in")
+    assert asked()["HostConfig"]["Dns"] == []
+
+
+def test_no_credential_reaches_a_container_but_the_secrets_that_its_user_named() -> None:
+    image = Image("i", username="puller", password="pull-word")
+    command = Command(engine="onnx", model="/m", alias="demo", image=image, credential="fetch-word")
+    body = str(asked({"command": command, "secrets": {"MINE": "my-word"}}))
+    assert "my-word" in body
+    assert not {word for word in ("puller", "pull-word", "fetch-word") if word in body}
+
+
 def test_the_users_words_for_a_container_are_its_command() -> None:
     command = Command(engine="custom", model="", alias="demo", image=Image("i", command=("serve", "--all")))
     assert asked({"command": command})["Cmd"] == ["serve", "--all"]
@@ -156,6 +179,10 @@ def test_an_address_is_the_published_port_or_the_place_in_a_network() -> None:
     assert joined
     assert (published.address, joined.address) == ("http://[::1]:49153", "http://172.20.0.3:8000")
     assert published.left_at == 99
+    inside = entry | {"Ports": [], "NetworkSettings": {"Networks": {"tir-me-in": {"IPAddress": "10.9.0.2"}}}}
+    sealed = read(inside, "127.0.0.1", "")
+    assert sealed
+    assert sealed.address == "http://10.9.0.2:8000"
 
 
 # ── room and GPUs ───────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,7 @@ from endpoints.runtimes.base import Unavailable
 from tests import make
 
 pytestmark = pytest.mark.django_db
-ROOM = Capacity(8000, 6000, 1 << 34, 1 << 33, 2, 1, "2 T4")
+ROOM = Capacity(8000, 6000, 1 << 34, 1 << 33, 2, 1, "2 T4", walls="far: an instance can reach the host")
 
 
 class Place:
@@ -102,6 +102,7 @@ def test_what_a_place_said_and_when_stands_on_its_page(client: Client, put: Any)
     assert "Being asked now" not in page
     assert "6 of 8" in page
     assert "1 of 2" in page
+    assert "far: an instance can reach the host" in page
     assert "8 GiB of 16 GiB" in page.replace(".0 ", " ").replace(".00 ", " ")
 
 
@@ -305,6 +306,16 @@ WHOLE: dict[str, dict[str, Any]] = {
         },
     },
 }
+
+
+def test_a_region_of_this_machines_engine_can_be_sealed_and_no_other(client: Client) -> None:
+    sealed = {"runtime": "docker", "sealed": "on"}
+    answer = client.post("/regions/new/", BASE | HOST | sealed)
+    assert answer.status_code == 422
+    assert "Only an engine of this machine" in answer.content.decode()
+    assert client.post("/regions/new/", BASE | sealed).status_code == 302
+    assert Region.objects.get(slug="far").config["sealed"] is True
+    assert "sealed" in Fields(seen(client, "/regions/far/")).filled
 
 
 @pytest.mark.parametrize("kind", WHOLE)

@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from endpoints.runtimes.base import MODEL_FOLDER, Command, Observed, Phase, Rejected, Workload
+from endpoints.runtimes.docker.hosts import LOOPBACK
 from endpoints.runtimes.folder import Fate
 from endpoints.runtimes.serving import serving_config
 
 CUSTOM = "custom"
 OURS = 65532  # the user that instances run as
 LEAVING = ".leaving."
+INSIDE = "-in"  # how networks end that lead nowhere
 PIDS = 4096
 TMP_LEAST, TMP_MOST = 64 << 20, 8 << 30
 LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
@@ -113,13 +115,19 @@ def read(entry: Mapping[str, Any], address: str, network: str) -> Container | No
 
 
 def _reached(entry: Mapping[str, Any], port: int, address: str, network: str) -> str | None:
+    for name, place in joined(entry).items():
+        if name == network or name.endswith(INSIDE):
+            return f"http://{place['IPAddress']}:{port}" if place.get("IPAddress") else None
     if network:
-        joined = ((entry.get("NetworkSettings") or {}).get("Networks") or {}).get(network) or {}
-        inside = joined.get("IPAddress")
-        return f"http://{inside}:{port}" if inside else None
+        return None
     published = (each.get("PublicPort") for each in entry.get("Ports") or () if each.get("PrivatePort") == port)
     outside = next((each for each in published if each), None)
     return f"http://{f'[{address}]' if ':' in address else address}:{outside}" if outside else None
+
+
+def joined(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The networks that a container of an engine's list is in, by name."""
+    return (entry.get("NetworkSettings") or {}).get("Networks") or {}
 
 
 def observed(one: Container, fate: Fate | None, last_words: str) -> Observed:
@@ -207,7 +215,7 @@ def config(workload: Workload, command: Command, labels: Labels, place: Place) -
         "Healthcheck": {
             "Test": ["NONE"]
         },  # the controller probes: an image's own check would cost a process each time
-        "HostConfig": _limits(workload, labels, place) | _walls(place, port),
+        "HostConfig": _limits(workload, labels, place) | walls(place, port),
         "NetworkingConfig": {"EndpointsConfig": {place.network: {}}},
     }
     custom = command.image.command if command.image else ()
@@ -229,7 +237,8 @@ def _limits(workload: Workload, labels: Labels, place: Place) -> dict[str, Any]:
     }
 
 
-def _walls(place: Place, port: str) -> dict[str, Any]:
+def walls(place: Place, port: str) -> dict[str, Any]:
+    """What the engine holds a container to, whatever its image."""
     mounts: Sequence[dict[str, Any]] = ()
     if place.mount:
         mounts = [{"Type": "bind", "Source": place.mount[0], "Target": MODEL_FOLDER, "ReadOnly": True}]
@@ -243,6 +252,8 @@ def _walls(place: Place, port: str) -> dict[str, Any]:
         "Mounts": list(mounts),
         "NetworkMode": place.network,
         "PortBindings": {port: [{"HostIp": place.publish, "HostPort": ""}]} if place.publish else {},
+        # Some engines ask for names on behalf of who has no network: what asks itself gets no answer.
+        "Dns": [LOOPBACK] if place.network.endswith(INSIDE) else [],
     }
 
 

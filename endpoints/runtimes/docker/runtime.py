@@ -32,7 +32,7 @@ from endpoints.runtimes.base import (
     Unprepared,
     Workload,
 )
-from endpoints.runtimes.docker import images, logs, tidying
+from endpoints.runtimes.docker import images, logs, networks, tidying, walls
 from endpoints.runtimes.docker.containers import (
     CUSTOM,
     LEAVING,
@@ -51,26 +51,35 @@ from endpoints.runtimes.docker.hosts import Host, asking, hosts_in, let_read, wo
 from endpoints.runtimes.docker.logs import Anchors
 from endpoints.runtimes.docker.record import Brought, Vouched, Whereabouts
 from endpoints.runtimes.docker.usage import Meter
+from endpoints.runtimes.docker.walls import Tried
 from endpoints.runtimes.own_image import judged
 
 LOOK_EVERY = 0.2
 
 
 def region(config: Mapping[str, Any]) -> DockerRuntime:
-    """The runtime of a region's settings: `hosts` (hosts.py), `allow_root`, and the `images` of engines.
+    """The runtime of a region's settings: `hosts` (hosts.py), `allow_root`, `sealed`, and the `images` of engines.
 
     ValueError, in words, for what makes no sense.
     """
-    known = {"hosts", "images", "allow_root", "data_dir", "cpu_overcommit"}
+    known = {"hosts", "images", "allow_root", "sealed", "data_dir", "cpu_overcommit"}
     if unknown := set(config) - known:
         raise ValueError(f"a Docker region takes {', '.join(sorted(known))}; not {', '.join(sorted(unknown))}")
     data_dir = Path(config["data_dir"]).resolve()
+    hosts = hosts_in(config.get("hosts") or ())
+    sealed = bool(config.get("sealed", False))
+    if sealed and (open_ones := [host.name for host in hosts if host.network or not host.local]):
+        raise ValueError(
+            f"only an engine of this machine, with a network of ours, can be sealed, not {open_ones[0]}"
+        )
     return DockerRuntime(
-        hosts_in(config.get("hosts") or ()),
+        hosts,
         data_dir,
         installation_of(data_dir),
         cpu_overcommit=float(config.get("cpu_overcommit", 1.0)),
         allow_root=bool(config.get("allow_root", False)),
+        sealed=sealed,
+        prebuilt=tuple(dict(config.get("images") or {}).values()),
     )
 
 
@@ -92,6 +101,7 @@ class DockerRuntime:
 
     `cpu_overcommit` says how many virtual cores a real one stands for. `grace` is the time from a stop to a kill.
     `allow_root`: an image of a user's own whose user is root runs as root (of its container) and not as 65532.
+    `sealed`: instances reach no network. `prebuilt` are names of images that are trusted like our own.
     """
 
     fetches = False
@@ -104,11 +114,15 @@ class DockerRuntime:
         cpu_overcommit: float = 1.0,
         *,
         allow_root: bool = False,
+        sealed: bool = False,
+        prebuilt: Collection[str] = (),
         grace: float = 35.0,
     ) -> None:
         self.installation = installation
         self.overcommit = cpu_overcommit
         self.allow_root = allow_root
+        self.sealed = sealed
+        self.prebuilt = prebuilt
         self.grace = grace
         self.store = data_dir.resolve() / "models"
         self.locks = data_dir.resolve() / "locks"
@@ -116,6 +130,7 @@ class DockerRuntime:
         self.brought = Brought(data_dir.resolve() / "docker" / "images.json")
         self.vouched = Vouched(data_dir.resolve() / "docker" / "vouched.json")
         self.whereabouts = Whereabouts(data_dir.resolve() / "docker" / "whereabouts.json")
+        self.tried = Tried(data_dir.resolve() / "docker" / "walls.json")
         self.fleet = Fleet(hosts, installation, cpu_overcommit, self.whereabouts)
         self.meter = Meter()
         self._ended: dict[str, Observed] = {}
@@ -172,8 +187,11 @@ class DockerRuntime:
         for host in self.hosts:
             removed += tidying.images(host, self.brought, keep, at)
             with self._lock("-placement"):
-                tidying.network(host, self.installation)
+                used = networks.leave(host, self.installation)
                 self.fleet.look_over(host)
+            if (network := self._network(host)) in used:
+                with self._lock("-walls"):
+                    walls.look(host, self.installation, network, self.prebuilt, self.tried, at=at)
         self.anchors.keep({one.id for _, one in self.fleet.everything(None)})
         return removed
 
@@ -248,13 +266,14 @@ class DockerRuntime:
         host = room.host
         if command.model:
             let_read(command.model)
+        network = networks.join(host, self.installation, sealed=self.sealed)
         return Place(
             image=known["Id"],
             user=self._user(command, known),
             threads=max(1, min(room.cores, math.floor(workload.cpu_millis / 1000 / self.overcommit))),
             cpu_millis=min(workload.cpu_millis, room.cores * 1000),
-            publish="" if host.network else host.address,
-            network=host.network or self._network(host),
+            publish=networks.published_at(host, network),
+            network=network,
             mount=host.mount(command.model, self.store) if command.model else None,
         )
 
@@ -265,18 +284,7 @@ class DockerRuntime:
         return f"{OURS}:{OURS}"
 
     def _network(self, host: Host) -> str:
-        """The network of our instances, in which none reaches another."""
-        name = f"tir-{self.installation}"
-        with asking(host) as client:
-            if not client.networks(filters={"name": f"^{name}$"}):
-                client.create_network(
-                    name,
-                    driver="bridge",
-                    check_duplicate=True,
-                    options={"com.docker.network.bridge.enable_icc": "false"},
-                    labels={"tir.installation": self.installation},
-                )
-        return name
+        return networks.name_for(host, self.installation, sealed=self.sealed)
 
     def _start(self, host: Host, container: str) -> None:
         """Start it. What the engine can't do then, as without such a program in it, is the container's end."""
@@ -383,6 +391,7 @@ class DockerRuntime:
             gpus_free=max(len(room.gpus_free) for room in rooms),
             reason=said,
             architectures=tuple(sorted({room.architecture for room in rooms} - {""})),
+            walls="; ".join(self.tried.words(host, self._network(host)) for host in self.hosts),
         )
 
     def forget(self, name: str) -> None:

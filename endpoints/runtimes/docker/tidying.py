@@ -1,4 +1,4 @@
-"""What is taken away again: images that we brought and nothing needs, networks without instances, old counts."""
+"""What is taken away again: images that we brought and nothing needs."""
 
 from __future__ import annotations
 
@@ -37,16 +37,6 @@ def images(host: Host, brought: Brought, keep: Collection[str], at: float) -> li
                 elif error.status_code != 409:  # 409: somebody uses it since we looked
                     raise
     return removed
-
-
-def network(host: Host, installation: str) -> None:
-    """Remove our network while no container of ours is there. With the lock of placement held."""
-    with asking(host) as client:
-        label = {"label": f"tir.installation={installation}"}
-        if client.containers(all=True, filters=label):
-            return
-        for each in client.networks(filters=label):
-            client.remove_network(each["Id"])
 
 
 def _full(root: Path) -> bool:

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from gateway.client import Limits
-from gateway.routes import RouteTable, digest
+from gateway.routes import digest
 from tests.gateway.engine import Engine
-from tests.gateway.house import ALICE, CHARLIE, KEYS, NARROW, House, house, route_to
+from tests.gateway.house import ALICE, CHARLIE, KEYS, NARROW, House, house
 
 CHAT = "/e/tiny/v1/chat/completions"
 
@@ -255,5 +255,5 @@ async def test_no_cross_origin_is_invited(gateway: House) -> None:
 
 
 async def test_a_deleted_endpoint_is_gone(gateway: House) -> None:
-    gateway.app.gateway.take_table(RouteTable([route_to(desired="deleted")], KEYS))
+    gateway.route(desired="deleted")
     error(await gateway.ask(), 404, "endpoint_not_found")

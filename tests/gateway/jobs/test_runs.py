@@ -21,7 +21,6 @@ from django.utils import timezone
 from accounts import tokens
 from accounts.models import ApiKey
 from endpoints.models import Endpoint
-from gateway import facts
 from gateway.contract import Away
 from gateway.jobs import door as jobs_door
 from gateway.jobs import queue, runner
@@ -117,8 +116,7 @@ async def test_only_the_projects_keys_that_may_call_the_endpoint_see_it(gate: Do
         return [narrow, stranger]
 
     narrow, stranger = await in_database(others)
-    table = await in_database(facts.table)
-    gate.server.app.gateway.take_table(RouteTable(table.routes.values(), table.keys))
+    await gate.refresh()
     for secret in (narrow, stranger):
         for method, path in (("GET", STATUS), ("DELETE", STATUS)):
             seen = await gate.call.request(

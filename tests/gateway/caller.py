@@ -15,7 +15,8 @@ CHAT = "/e/tiny/v1/chat/completions"
 MODELS = "/e/tiny/v1/models"
 HELLO = b'{"messages":[{"role":"user","content":"hello"}]}'
 STREAMED = b'{"messages":[],"stream":true}'
-PATIENCE = 5.0
+PATIENCE = 30.0
+SOON = 5.0  # before LINGER_SECONDS have passed, which is the shortest of the gateway's own limits
 
 CHUNKED = "transfer-encoding: chunked"
 AUTH = f"authorization: Bearer {ALICE}"
@@ -130,7 +131,7 @@ class Caller:
             size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
             return (await self.reader.readexactly(size + 2))[:-2]
 
-    async def ended(self, *, seconds: float = PATIENCE) -> bytes:
+    async def ended(self, *, seconds: float = SOON) -> bytes:
         """What came until the gateway hung up; TimeoutError if it doesn't."""
         async with asyncio.timeout(seconds):
             return await self.reader.read()

@@ -148,7 +148,7 @@ async def house(
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=10, trust_env=False
+            base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=30, trust_env=False
         ) as call:
             yield House(app, server, store, call, url, port, counted)
     finally:
@@ -174,7 +174,7 @@ class Counted:
         self._records += [one.record for one in batch]
 
 
-async def until(look: Any, what: str = "", *, seconds: float = 5.0) -> None:
+async def until(look: Any, what: str = "", *, seconds: float = 30.0) -> None:
     """Let the loop turn until `look()` holds; AssertionError with `what` after `seconds`."""
     try:
         async with asyncio.timeout(seconds):

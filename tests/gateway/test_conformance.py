@@ -35,7 +35,7 @@ async def test_a_wish_to_close_is_granted(gateway: House) -> None:
         await line.send(asked("POST", CHAT, "Connection: Close", body=HELLO))
         answer = await line.answer()
         assert (answer.status, answer.closes) == (200, True)
-        assert await line.ended(seconds=1) == b""
+        assert await line.ended() == b""
 
 
 @pytest.mark.parametrize("lines", [("connection: te, close",), ("connection: close", "connection: keep-alive")])
@@ -43,7 +43,7 @@ async def test_a_wish_to_close_is_found_among_others(gateway: House, lines: tupl
     async with caller(gateway) as line:
         await line.send(asked("GET", "/healthz", *lines))
         assert (await line.answer()).closes
-        assert await line.ended(seconds=1) == b""
+        assert await line.ended() == b""
 
 
 async def test_a_head_in_single_bytes_is_read(gateway: House) -> None:
@@ -148,7 +148,7 @@ async def test_http_1_0_closes_after_its_answer(gateway: House) -> None:
         await line.send(asked(body=HELLO, version="1.0", host=()))
         answer = await line.answer()
         assert (answer.status, answer.closes) == (200, True)
-        assert await line.ended(seconds=1) == b""
+        assert await line.ended() == b""
 
 
 async def test_http_1_0_keeps_the_connection_when_asked(gateway: House) -> None:
@@ -313,11 +313,11 @@ async def test_a_wish_changes_nothing_else_of_the_request(gateway: House) -> Non
     async with caller(gateway) as line:
         await line.send(asked("GET", MODELS, "connection: upgrade", "upgrade: h2c", version="1.0"))
         assert (await line.answer()).closes  # still HTTP/1.0
-        assert await line.ended(seconds=1) == b""
+        assert await line.ended() == b""
     async with caller(gateway) as line:
         await line.send(asked("GET", MODELS, "connection: upgrade, close", "upgrade: h2c"))
         assert (await line.answer()).closes
-        assert await line.ended(seconds=1) == b""
+        assert await line.ended() == b""
 
 
 async def test_a_row_of_wishes_is_answered_one_by_one(gateway: House) -> None:

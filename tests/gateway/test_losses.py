@@ -58,7 +58,7 @@ async def test_a_caller_that_leaves_frees_the_engine_and_counts_as_499(
     engine.behaviour = behaviour
     async with leaving(gateway, stream=stream, read=read):
         await until(lambda: engine.open == 1, "the engine to be asked")
-    await until(lambda: engine.open == 0, "the engine to be let go", seconds=2)
+    await until(lambda: engine.open == 0, "the engine to be let go")
     assert engine.hung_up == 1
     [record] = await gateway.settled()
     assert record.status_class == "499"

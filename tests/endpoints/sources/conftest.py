@@ -41,13 +41,13 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def ask(hub: Hub, tmp_path: Path) -> Ask:
-    """`ask("lab/tiny-GGUF", token=…, revision=…, file=…)`: an impatient source at the hub of the test."""
+    """`ask("lab/tiny-GGUF", token=…, revision=…, file=…)`: a source at the hub of the test that soon gives up."""
 
     def source(model_id: str, *, token: str | None = None, url: str = "", **spec: Any) -> HuggingFaceSource:
         settings = {"kind": "huggingface", "model_id": model_id, "revision": "main"} | spec
         found = source_for(settings, store=tmp_path, token=token, hub=url or hub.url)
         assert isinstance(found, HuggingFaceSource)
-        return replace(found, timeout=2.0, stall=0.3, patience=2)
+        return replace(found, timeout=20.0, stall=20.0, patience=2)
 
     return source
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,7 +181,8 @@ def test_a_hub_that_does_not_answer_times_out(ask: Ask) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        problem = refused(ask("lab/tiny-GGUF", url=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+        source = ask("lab/tiny-GGUF", url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        problem = refused(replace(source, timeout=0.3))
     assert (problem.code, problem.passing) == ("timeout", True)
 
 

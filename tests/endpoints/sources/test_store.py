@@ -82,9 +82,9 @@ def test_one_at_a_time_holds_a_lock_and_the_next_is_told_to_wait(tmp_path: Path)
     with storage.locked(tmp_path, "key"):
         thread = threading.Thread(target=second)
         thread.start()
-        assert waited.wait(5)
+        assert waited.wait(30)
         assert not entered.is_set()
-    thread.join(5)
+    thread.join(30)
     assert entered.is_set()
 
 
@@ -107,9 +107,9 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
     started = context.Event()
     holder = context.Process(target=_hold_for_ever, args=(tmp_path, started))
     holder.start()
-    assert started.wait(20)
+    assert started.wait(60)
     holder.kill()
-    holder.join(5)
+    holder.join(30)
 
     def enter() -> bool:
         with storage.locked(tmp_path, "key"):

@@ -54,7 +54,7 @@ class Hurt(Stack):
             # Two at the least and at the most: how many there should be is not for the load to say here.
             self.deploy(MAIN, scaling={"min_instances": 2, "max_instances": 2})
         self.forgive()
-        self.whole(seconds=60)
+        self.whole(seconds=120)
 
     def forgive(self) -> None:
         """Open the crash budget anew: what earlier tests did to the endpoint is not this one's business."""
@@ -162,7 +162,7 @@ class Hurt(Stack):
             traffic.goes_on(answers=6)
         wanted = (before[0] + len(traffic.whole), before[1] + len(traffic.whole))
         try:
-            until(lambda: self.counted() == wanted, seconds=20, every=0.1)
+            until(lambda: self.counted() == wanted, seconds=60, every=0.1)
         except AssertionError:
             raise AssertionError(f"counted {self.counted()}, answered {wanted}; {traffic.summary()}") from None
 
@@ -173,7 +173,7 @@ class Hurt(Stack):
             health = httpx.get(f"{self.gateway_url}/healthz", trust_env=False).json()
             return bool(health["flush"]["unwritten_rows"] == 0 and health["in_flight"] == 0)
 
-        until(written, seconds=20, every=0.1, what="the gateway to have written its counts")
+        until(written, seconds=60, every=0.1, what="the gateway to have written its counts")
         return self.counted()
 
     # ── its pages ───────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ def test_a_killed_gateway_has_counted_exactly_what_it_answered(hurt: Hurt) -> No
             traffic.goes_on(answers=30)
             before = hurt.house.processes()["gateway"]
             hurt.kill("gateway")
-            until(lambda old=before: hurt.house.processes()["gateway"] != old, seconds=10, what="a new gateway")  # type: ignore[misc]
+            until(lambda old=before: hurt.house.processes()["gateway"] != old, what="a new gateway")  # type: ignore[misc]
             traffic.goes_on(answers=10)
     assert {answer.stream for answer in traffic.whole} == {True, False}
     assert traffic.failed

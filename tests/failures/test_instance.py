@@ -23,9 +23,9 @@ def test_a_killed_instance_is_replaced_and_only_its_own_requests_fail(hurt: Hurt
             seen.append(hurt.status(MAIN))
             return hurt.is_whole(MAIN, 2) and victim not in hurt.running(MAIN)
 
-        until(replaced, seconds=20, every=0.05, what="the instance to be replaced")
+        until(replaced, seconds=60, every=0.05, what="the instance to be replaced")
         took = time.monotonic() - kill[1]
-    assert took < 12
+    assert took < 30
     assert other in hurt.running(MAIN)
     assert not unexcused(traffic, kill), traffic.summary()
     assert len(traffic.failed) <= 4

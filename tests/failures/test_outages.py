@@ -14,14 +14,14 @@ from tests.wait import until
 pytestmark = pytest.mark.model
 
 AWAY = 20.0  # seconds
-TRUE_AGAIN = 10.0  # seconds after which status, pages and instances are right again
+TRUE_AGAIN = 30.0  # seconds after which status, pages and instances are right again, beside other tests
 PATH = f"/ws/projects/demo/endpoints/{MAIN}/"
 
 
 @pytest.mark.parametrize("service", ["valkey", "postgres"])
 def test_a_service_that_hangs_is_survived_and_caught_up_with(hurt: Hurt, service: str) -> None:
     with Listener(hurt.house.console, PATH, hurt.cookie()) as page, hurt.traffic() as traffic:
-        until(lambda: page.ticks_since(0) >= 2, seconds=20, what="ticks before the outage")
+        until(lambda: page.ticks_since(0) >= 2, what="ticks before the outage")
         victim = sorted(hurt.running(MAIN))[0]
         with hurt.held(hurt.house.processes()[service], family=True):
             left = time.monotonic()
@@ -32,18 +32,18 @@ def test_a_service_that_hangs_is_survived_and_caught_up_with(hurt: Hurt, service
         back = time.monotonic()
         comes_true(hurt, page, traffic, victim, back)
         assert not unexcused(traffic, kill), traffic.summary()
-        assert traffic.longest_silence(left, back) < 5
+        assert traffic.longest_silence(left, back) < AWAY / 2
 
 
 @pytest.mark.parametrize("service", ["valkey", "postgres"])
 def test_a_service_that_dies_is_started_again_and_found_again(hurt: Hurt, service: str) -> None:
     with Listener(hurt.house.console, PATH, hurt.cookie()) as page, hurt.traffic() as traffic:
-        until(lambda: page.ticks_since(0) >= 2, seconds=20, what="ticks before the death")
+        until(lambda: page.ticks_since(0) >= 2, what="ticks before the death")
         victim = sorted(hurt.running(MAIN))[0]
         before = hurt.house.processes()[service]
         hurt.kill(service)
         kill = hurt.kill_instance(victim)
-        until(lambda: hurt.house.processes()[service] != before, seconds=10, what=f"another {service}")
+        until(lambda: hurt.house.processes()[service] != before, what=f"another {service}")
         comes_true(hurt, page, traffic, victim, time.monotonic())
         assert not unexcused(traffic, kill), traffic.summary()
 

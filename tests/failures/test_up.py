@@ -28,7 +28,7 @@ def test_instances_outlive_up_are_adopted_by_the_next_and_end_with_stop_all(hurt
 
     hurt.house.start("manage.py", "up", "--no-input")
     hurt.house.wait_ready()
-    until(lambda: hurt.is_whole(MAIN, 2), seconds=10, every=0.1, what="both to be adopted")
+    until(lambda: hurt.is_whole(MAIN, 2), seconds=60, every=0.1, what="both to be adopted")
     assert hurt.call(MAIN, "chat/completions", ASK).status_code == 200
     assert engines(hurt) == before
     assert {str(row["name"]) for row in hurt.rows("live", endpoint=MAIN)} == rows
@@ -37,10 +37,10 @@ def test_instances_outlive_up_are_adopted_by_the_next_and_end_with_stop_all(hurt
     assert (done.returncode, done.stdout) == (0, "Ended the console and 2 instances.\n"), done.stderr
     assert not [seen for seen in hurt.runtime.observe(owner).values() if seen.phase != "exited"]
     assert hurt.house.process
-    assert hurt.house.process.wait(10) == 0
+    assert hurt.house.process.wait(30) == 0
 
     hurt.house.start("manage.py", "up", "--no-input")  # and what was ended on purpose is no crash
     hurt.house.wait_ready()
-    until(lambda: hurt.is_whole(MAIN, 2), seconds=20, every=0.1, what="two new instances")
+    until(lambda: hurt.is_whole(MAIN, 2), seconds=60, every=0.1, what="two new instances")
     ends = [row for row in hurt.rows("instances", endpoint=MAIN) if row["name"] in rows]
     assert {(row["state"], row["reason"]) for row in ends} == {("stopped", "Asked")}, ends

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.model
 HUB_MODEL = {"kind": "huggingface", "model_id": REPOSITORY, "file": FILE}
 LONG = {"messages": [{"role": "user", "content": "Tell a very long story."}], "max_tokens": 300}
 KILLED = ("control", "slow")
-SECONDS = 60.0  # a slow step's lease of 15 s is among them
+SECONDS = 120.0  # a slow step's lease of 15 s is among them
 
 
 def begin(hurt: Hurt, name: str, **changes: Any) -> None:
@@ -32,7 +32,7 @@ def begin(hurt: Hurt, name: str, **changes: Any) -> None:
 
 
 def in_phase(hurt: Hurt, name: str, kind: str) -> None:
-    until(lambda: hurt.phases(name).get(kind) == "running", seconds=30, what=f"{name} to be in {kind}")
+    until(lambda: hurt.phases(name).get(kind) == "running", seconds=60, what=f"{name} to be in {kind}")
 
 
 def asking_the_hub(hurt: Hurt, name: str, *, pause: float) -> None:
@@ -42,7 +42,7 @@ def asking_the_hub(hurt: Hurt, name: str, *, pause: float) -> None:
         in_phase(hurt, name, "validation")
         hurt.hub.fault(Fault("/api/models", pause=pause))
         asked = len(hurt.hub.requests)
-    until(lambda: len(hurt.hub.requests) > asked, seconds=10, what="the Hub to be asked")
+    until(lambda: len(hurt.hub.requests) > asked, what="the Hub to be asked")
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def build(hurt: Hurt, name: str) -> Iterator[None]:
     """Nothing is built for a ready-made container: the turn to it comes while the controller stands still."""
     asking_the_hub(hurt, name, pause=1)
     with hurt.held(hurt.house.processes()["control"]):
-        until(lambda: hurt.phases(name)["validation"] == "done", seconds=20, what="its validation")
+        until(lambda: hurt.phases(name)["validation"] == "done", what="its validation")
         assert hurt.phases(name)["build"] == "waiting"
         yield
 
@@ -100,7 +100,7 @@ def health(hurt: Hurt, name: str) -> Iterator[None]:
         caller = threading.Thread(target=busy, args=(address,), daemon=True)
         caller.start()
     control = psutil.Process(hurt.house.processes()["control"])
-    until(lambda: asks(control, address), seconds=10, every=0.005, what="the controller to ask the engine")
+    until(lambda: asks(control, address), every=0.005, what="the controller to ask the engine")
     yield
     caller.join(90)
 
@@ -132,7 +132,7 @@ def ready(hurt: Hurt, name: str) -> Iterator[None]:
     with hurt.held(hurt.house.processes()["control"]):
         begin(hurt, name)
         hurt.scale(name, 2)
-    until(lambda: len(hurt.running(name)) == 2, seconds=30, every=0.005, what="two instances")
+    until(lambda: len(hurt.running(name)) == 2, seconds=60, every=0.005, what="two instances")
     late = max(hurt.processes_of(name).values(), key=lambda one: one.labels.name)
     with hurt.held(late.supervisor or 0, family=True):
         in_phase(hurt, name, "ready")
@@ -160,7 +160,7 @@ def test_workers_killed_in_a_phase_leave_a_deployment_that_comes_through(hurt: H
 
     owner = hurt.owner(name)
     hurt.delete(name)
-    until(lambda: not living(hurt, owner), seconds=20, what="everything of it to end")
+    until(lambda: not living(hurt, owner), seconds=60, what="everything of it to end")
 
 
 def scene_of(phase: str, hurt: Hurt, name: str) -> AbstractContextManager[None]:

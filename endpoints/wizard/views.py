@@ -137,7 +137,7 @@ def _check(request: HttpRequest, draft: Draft, at: Step, values: dict[str, Any],
     look = form.check()
     draft = drafts.keep_image(draft, look)
     if look is None:
-        return _show(request, draft, at, status=422, values=values, form=form)
+        return _show(request, draft, at, status=422, values=values, form=form, unseen=True)
     return _show(request, draft, at, tested=True)
 
 

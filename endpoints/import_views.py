@@ -26,6 +26,7 @@ from endpoints.import_form import KINDS, ImportForm
 from endpoints.model_forms import DraftForm
 from endpoints.model_views import model_of
 from endpoints.models import ImportState, RegisteredModel, VersionImport
+from endpoints.models.version_import import lineage_of
 from endpoints.spec import SourceSpec
 from endpoints.wizard import guide, posts
 from endpoints.wizard.report import report_of
@@ -49,6 +50,7 @@ def new(request: HttpRequest, project: str, name: str) -> HttpResponse:
     if secret is not None:
         if secret.is_valid():
             values["token_secret"] = secret.store(by=person(request)).name
+            messages.success(request, f"“{values['token_secret']}” is stored and chosen.")
         form = ImportForm.of(here.project, values)
         form.quiet()
         return _form_page(request, here, model, form, values, secret=secret)
@@ -117,7 +119,7 @@ def _form_page(
     kind = str(form.shown("kind"))
     kept = values.get(posts.KEPT, {})
     cards = [card for card in guide.with_checked(guide.SOURCES, kind) if card.value in KINDS]
-    context = {
+    context: dict[str, Any] = {
         "here": here,
         "model": model,
         "form": form,
@@ -134,8 +136,9 @@ def _form_page(
         "sending": request.POST.get("sending") or uuid.uuid4(),
         "again": request.POST.get("again") or request.GET.get("again"),
     }
-    status = 422 if form.errors and request.method == "POST" else 200
-    return render(request, "endpoints/import_new.html", context | more, status=status)
+    context |= more
+    wrong = request.method == "POST" and (form.errors or context["secret"].errors)
+    return render(request, "endpoints/import_new.html", context, status=422 if wrong else 200)
 
 
 def show(request: HttpRequest, project: str, name: str, pk: uuid.UUID) -> HttpResponse:
@@ -149,6 +152,7 @@ def show(request: HttpRequest, project: str, name: str, pk: uuid.UUID) -> HttpRe
     context = {"here": here, "model": one.model, "one": one, "running": one.state == ImportState.RUNNING}
     context |= {"failed": one.state == ImportState.FAILED and one.draft is not None, **_pace(one)}
     context["uploads"] = one.draft.uploads.count() if one.draft else 0
+    context["source"] = one.draft.source if one.draft else lineage_of(one.spec, (), "")
     return render(request, f"endpoints/import.html{'#progress' if part else ''}", context)
 
 

@@ -68,11 +68,14 @@ def store(page: Page, name: str, value: str) -> None:
     """Store a credential further down in the form; what was typed above stays."""
     page.get_by_role("link", name="Store a new token").first.press("Enter")
     new = page.locator("#new-secret")
+    new.get_by_role("button", name="Store and choose").press("Enter")
+    expect(new.get_by_label("Name")).to_be_focused()
     new.get_by_label("Name").fill(name)
     new.get_by_label("Value").fill(value)
     new.get_by_role("button", name="Store and choose").press("Enter")
     expect(page.get_by_role("combobox", name="Access token")).to_have_value(name)
     expect(page.get_by_role("textbox", name="Model ID")).to_have_value(REPO)
+    expect(page.locator("#toasts")).to_contain_text("is stored and chosen")
 
 
 def is_refused(page: Page) -> None:

@@ -160,6 +160,8 @@ def test_cancelling_stops_the_worker_and_leaves_no_draft(tiny: Import, monkeypat
     one = tiny.run(one)
     assert (one.state, one.draft, one.version) == ("cancelled", None, None)
     assert not ModelVersion.objects.exists()
+    page = tiny.client.get(f"/projects/alpha/models/tiny/imports/{one.pk}/").content.decode()
+    assert f"<code>{REPO.commit}</code>" in page, "what it was stays to be read"
     with pytest.raises(Refused, match="over already"):
         one.cancel(by=None)
     with pytest.raises(Refused, match="failed can be tried again"):
@@ -257,6 +259,7 @@ def test_what_is_wrong_is_said_at_its_field_and_nothing_begins(
 
 
 def test_a_credential_is_stored_chosen_used_and_told_to_nobody(tiny: Import) -> None:
+    assert "The secret needs a value." in tiny.refused(model_id="lab/gated", go="secret", name="hub-token")
     page = tiny.post(model_id="lab/gated", go="secret", name="hub-token", value=TOKEN).content.decode()
     assert '<option value="hub-token" selected>' in page
     assert 'value="lab/gated"' in page, "what was typed stays"

@@ -22,11 +22,13 @@ from endpoints.memory import (
 )
 from endpoints.models import InstanceType, Region
 from endpoints.sources import Found
-from endpoints.spec import GIB, Framework, LlmSpec, SourceKind, Spec
+from endpoints.spec import GIB, DataType, Framework, LlmSpec, Quantization, SourceKind, Spec
 from endpoints.templatetags.formats import bytes_binary
 
 GPU_UTILIZATION = 0.9
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}  # a stored tensor's dtype, or what it is loaded as
+CONVERTING = frozenset({Framework.VLLM, Framework.PYTORCH})  # while they load
+SPREADING = frozenset({Framework.VLLM, Framework.LLAMA_CPP})  # over all GPUs of a machine
 SHORT_COMMIT = 12
 
 
@@ -49,14 +51,14 @@ def refuse_place(spec: Spec, region: Region, machine: InstanceType) -> None:
         raise Unfit("NotOffered", said)
 
 
-def fit(spec: Spec, found: Found, machine: InstanceType, *, overhead: int | None = None) -> str:
-    """Say that the model can run there as asked, or raise Unfit. `overhead` as for `need_of`."""
+def fit(spec: Spec, found: Found, machine: InstanceType, *, correction: int | None = None) -> str:
+    """Say that the model can run there as asked, or raise Unfit. `correction` as for `need_of`."""
     problems = _gguf_problems(spec, found) if spec.engine == Framework.LLAMA_CPP else _layout_problems(found)
     if machine.gpu and (refused := precision_problem(machine.gpu, spec.llm.data_type)):
         problems.append(refused)
     if problems:
         raise Unfit("SettingsDoNotFit", " ".join(problems))
-    need = need_of(spec.engine, spec.llm, found, machine, overhead=overhead)
+    need = need_of(spec.engine, spec.llm, found, machine, correction=correction)
     if spec.memory_gib:
         need = stated(int(spec.memory_gib * GIB), device_of(machine))
     if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
@@ -75,19 +77,26 @@ def shape_of(engine: str, llm: LlmSpec, found: Found) -> ModelShape | None:
     weights = found.weights
     if weights is None or weights.bytes is None or not weights.config:
         return None
-    stored, loaded = BYTES_OF.get(weights.dtype), BYTES_OF.get(llm.data_type)
-    size = weights.bytes
-    if engine == Framework.VLLM and stored and loaded and llm.quantization == "none":
-        size = size * loaded // stored  # it is converted while it is loaded
+    stored, loaded, size = BYTES_OF.get(weights.dtype), _loaded(engine, llm), weights.bytes
+    if engine in CONVERTING and stored and loaded:
+        size = size * loaded // stored
     return replace(shape_from_config(weights.config, size), parameter_count=weights.parameters)
 
 
+def _loaded(engine: str, llm: LlmSpec) -> int | None:
+    """Bytes of a value once it is loaded; None where the files decide."""
+    if llm.quantization == Quantization.NONE:
+        return BYTES_OF.get(llm.data_type)
+    dynamic = engine == Framework.PYTORCH and llm.quantization == Quantization.DYNAMIC
+    return BYTES_OF["float32"] if dynamic else None  # torch quantizes from that
+
+
 def need_of(
-    engine: str, llm: LlmSpec, found: Found, machine: InstanceType, *, overhead: int | None = None
+    engine: str, llm: LlmSpec, found: Found, machine: InstanceType, *, correction: int | None = None
 ) -> Estimate | None:
     """The memory of one instance; None where nothing is known of the model's shape.
 
-    `overhead`: the bytes beyond weights and cache that an instance of this model was seen to use.
+    `correction`: the bytes that an instance of this model was seen to use above what is assumed of it.
     """
     shape = shape_of(engine, llm, found)
     if shape is None:
@@ -96,11 +105,21 @@ def need_of(
         shape,
         length=llm.max_sequence_length,
         concurrency=llm.batch_size,
-        kv_type=KV_TYPE_FOR[llm.data_type],
+        kv_type=_kv_type(engine, llm),
+        engine=engine,
         device=device_of(machine),
-        tp=machine.gpu_count or 1,
-        measured_overhead=overhead,
+        gpus=machine.gpu_count if machine.has_gpu and engine in SPREADING else 1,
+        correction=correction,
     )
+
+
+def _kv_type(engine: str, llm: LlmSpec) -> str:
+    """What the cache is kept as: llama.cpp's is named by the data type, others keep what they compute in."""
+    if engine == Framework.LLAMA_CPP:
+        return KV_TYPE_FOR[llm.data_type]
+    if engine == Framework.VLLM and llm.data_type == DataType.INT8:
+        return "fp8"
+    return "f32" if (_loaded(engine, llm) or BYTES_OF.get(llm.data_type, 4)) == 4 else "f16"
 
 
 def found_of(resolved: Mapping[str, Any]) -> Found:
@@ -123,7 +142,7 @@ def _too_large(need: Estimate, machine: InstanceType) -> str:
     """What it needs, what there is, and how much of it would fit."""
     if (need.need_bytes or 0) <= need.available_bytes:
         return f"{' '.join(need.notes)} Choose a machine with another number of GPUs."
-    said = f"It needs {_gib(need.need_bytes)} and {machine.slug} has {_gib(need.available_bytes)}."
+    said = f"It needs {_gib(need.firm_bytes)} and {machine.slug} has {_gib(need.available_bytes)}."
     if not need.largest_length and not need.largest_concurrency:
         return f"{said} Choose a larger machine."
     fits = [f"{need.largest_length:,} tokens"] if need.largest_length else []

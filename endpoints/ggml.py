@@ -58,6 +58,9 @@ TENSOR_TYPES: Final[dict[int, Block]] = {
     41: Block("Q1_0", 128, 18),
 }
 
+# Of matrices in these, llama.cpp keeps a second copy on a CPU (of x86), rearranged for its vector units.
+REPACKED: Final = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"})
+
 # `general.file_type`: only the names that say more than the tensors do (which mix a K-quant is).
 FILE_TYPES: Final[dict[int, str]] = {
     11: "Q3_K_S",

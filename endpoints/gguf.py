@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
-from endpoints.ggml import FILE_TYPES, TENSOR_TYPES
+from endpoints.ggml import FILE_TYPES, REPACKED, TENSOR_TYPES
 
 Read = Callable[[int, int], bytes]
 """`read(offset, size)` answers the file's bytes there; fewer only at the end of the file."""
@@ -31,7 +31,9 @@ MAX_ALIGNMENT: Final = 1 << 20
 
 STRING, ARRAY = 8, 9
 SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-EMBEDDINGS: Final = frozenset({"token_embd.weight", "output.weight"})
+LOOKED_UP: Final = frozenset({"token_embd.weight", "per_layer_token_embd.weight"})  # stay on the host
+OUTPUT: Final = "output.weight"
+EMBEDDINGS: Final = frozenset({"token_embd.weight", OUTPUT})
 
 
 class NotGGUF(ValueError):
@@ -44,7 +46,8 @@ class GGUFFacts:
 
     `tensor_bytes` sums tensors by storage format; `quantization` names the format of the weights proper
     (matrices other than the vocabulary's), which is what people mean by a "Q4_1 model".
-    `head_count` and `head_count_kv` have one number per layer, or one for all.
+    `head_count` and `head_count_kv` have one number per layer, or one for all. Without `output_bytes` the
+    embeddings are tied: the output layer uses them too. `repacked_bytes`: matrices in ggml's REPACKED formats.
     """
 
     version: int
@@ -67,6 +70,7 @@ class GGUFFacts:
     sliding_window: int | None = None
     sliding_window_pattern: tuple[int, ...] = ()
     kv_lora_rank: int | None = None
+    key_length_mla: int | None = None
     rope_dimension_count: int | None = None
     full_attention_interval: int | None = None
     causal: bool = True
@@ -80,6 +84,9 @@ class GGUFFacts:
     padding_token_id: int | None = None
     has_chat_template: bool = False
     split_count: int = 1
+    embedding_bytes: int = 0
+    output_bytes: int = 0
+    repacked_bytes: int = 0
 
     @property
     def weight_bytes(self) -> int:
@@ -193,6 +200,9 @@ def merge_shards(shards: Sequence[GGUFFacts]) -> GGUFFacts:
         tensor_bytes=dict(tensor_bytes),
         parameter_count=sum(shard.parameter_count for shard in shards),
         quantization=_mix(weighty.quantization, first.file_type),
+        embedding_bytes=sum(shard.embedding_bytes for shard in shards),
+        output_bytes=sum(shard.output_bytes for shard in shards),
+        repacked_bytes=sum(shard.repacked_bytes for shard in shards),
         file_size=None if None in sizes else sum(size for size in sizes if size is not None),
     )
 
@@ -327,6 +337,13 @@ def _facts(
         padding_token_id=_integer(metadata, "tokenizer.ggml.padding_token_id"),
         has_chat_template=bool(_text(metadata, "tokenizer.chat_template")),
         split_count=_integer(metadata, "split.count") or 1,
+        embedding_bytes=sum(tensor.size for tensor in tensors if tensor.name in LOOKED_UP),
+        output_bytes=sum(tensor.size for tensor in tensors if tensor.name == OUTPUT),
+        repacked_bytes=sum(
+            tensor.size
+            for tensor in tensors
+            if tensor.type in REPACKED and len(tensor.shape) > 1 and tensor.name not in LOOKED_UP
+        ),
         **_architecture(metadata, architecture),
     )
 
@@ -334,7 +351,7 @@ def _facts(
 def _architecture(metadata: Mapping[str, Value], name: str) -> dict[str, Any]:
     """The entries that the architecture's name prefixes."""
     whole = ("context_length", "block_count", "embedding_length", "feed_forward_length", "expert_count")
-    attention = ("key_length", "value_length", "sliding_window", "kv_lora_rank")
+    attention = ("key_length", "value_length", "sliding_window", "kv_lora_rank", "key_length_mla")
     found: dict[str, Any] = {key: _integer(metadata, f"{name}.{key}") for key in whole}
     found |= {key: _integer(metadata, f"{name}.attention.{key}") for key in attention}
     found |= {

@@ -56,7 +56,7 @@ def _judged(revision: Revision) -> str:
         Revision.objects.filter(pk=revision.pk).update(model_path=IN_IMAGE)
         return f"{spec.container.image} brings its own model; its memory need is not known."
     found = _fetched(revision) or _look(revision)
-    message = fit(spec, found, revision.instance_type, overhead=_measured(revision, spec, found))
+    message = fit(spec, found, revision.instance_type, correction=_measured(revision, spec, found))
     _resolve(revision, found)
     return message
 

@@ -30,15 +30,19 @@ def measure(*, at: datetime) -> int:
         spec, column = revision.wish, "gpu_memory_bytes" if machine.has_gpu else "memory_bytes"
         if spec.engine in TAKES_ALL or spec.source.kind == SourceKind.NONE or not revision.resolved:
             continue
-        used = Sample.objects.filter(instance=instance, at__gt=at - WINDOW).aggregate(most=Max(column))["most"]
+        most = Sample.objects.filter(instance=instance, at__gt=at - WINDOW).aggregate(most=Max(column))["most"]
         found = found_of(revision.resolved)
         need = need_of(spec.engine, spec.llm, found, machine)
-        if used is None or need is None or need.parts is None:
+        if most is None or need is None or need.parts is None:
             continue
+        used = most // max(1, machine.gpu_count) if machine.has_gpu else most  # a sample sums what the cards hold
+        if used < need.parts.weights + need.parts.kv - need.parts.copies:
+            continue  # some of it isn't there: nobody read it yet, or the system took it back
         model = model_digest(spec.source, found.revision, found.default_file, instance.endpoint.project)
-        overhead = used - need.parts.weights - need.parts.kv
+        # Between firm and total nobody can tell less use from originals that gave way to their copies.
+        above = used - need.parts.total if used > need.parts.total else min(0, used - need.parts.firm)
         kept += MeasuredMemory.note(
-            model, spec.engine, spec.llm.data_type, machine, overhead=overhead, used=used, at=at
+            model, spec.engine, spec.llm.data_type, machine, correction=above, used=used, at=at
         )
     return kept
 

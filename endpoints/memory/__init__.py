@@ -2,10 +2,13 @@
 
 from endpoints.memory.estimate import Device, Estimate, Parts, Quick, Verdict, estimate, quick_estimate, stated
 from endpoints.memory.fit import KV_TYPE_FOR, format_problem, precision_problem
-from endpoints.memory.kv import KV_TYPES, bytes_per_token, kv_bytes
-from endpoints.memory.shape import Layers, ModelShape, shape_from_config, shape_from_gguf
+from endpoints.memory.from_config import shape_from_config
+from endpoints.memory.from_gguf import shape_from_gguf
+from endpoints.memory.kv import CHECKPOINTS, KV_TYPES, bytes_per_token, kv_bytes
+from endpoints.memory.shape import Layers, ModelShape
 
 __all__ = [
+    "CHECKPOINTS",
     "KV_TYPES",
     "KV_TYPE_FOR",
     "Device",

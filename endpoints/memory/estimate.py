@@ -1,9 +1,10 @@
 """Whether a model fits a machine: the need in its parts, against what the machine has to give.
 
-GPU (per card): weights / tp x 1.02 + cache + max(0.5 GiB, 5 % of the weights) for activations + 1 GiB CUDA
-context + 1 GiB graphs. CPU: llama.cpp in a Python process, as measured (tests/endpoints/test_memory.py has
-the points): the file's tensors mapped as they are, the cache, one 512-token batch of activations, and a base
-of the interpreter, the library and the vocabulary's tables.
+GPU (per card): weights / cards x 1.02 + cache + max(0.5 GiB, 5 % of the weights) for activations + 1 GiB CUDA
+context + 1 GiB graphs where vLLM takes them. llama.cpp on a CPU, as measured (tests/endpoints/test_memory.py has
+the points): the file's tensors mapped as they are and those rearranged for the CPU once more, the cache with its
+checkpoints, one 512-token batch of activations, and a base of the interpreter, the library and the vocabulary's
+tables. Other engines on a CPU: the activations of a GPU and half a GiB for the process.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from endpoints.memory.kv import kv_bytes
+from endpoints.memory.kv import BATCHED, BATCHED_LARGE, LLAMA_CPP, VLLM, checkpoint_bytes, kv_bytes
 from endpoints.memory.shape import ModelShape
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -20,14 +21,14 @@ CPU_PROCESS: Final = 48 * MIB
 CPU_PER_TOKEN_KNOWN: Final = 512  # bytes of tables per entry of the vocabulary
 CPU_PER_SLOT: Final = 24  # bytes per vocabulary entry and parallel sequence: logits and candidates
 CPU_BATCH: Final = 512
-CPU_PADDING: Final = 256  # llama.cpp rounds each sequence's length up to this
-GPU_PADDING: Final = 16  # vLLM's block
+OTHER_PROCESS: Final = 512 * MIB  # Python with torch and transformers, or their like
 
 GPU_WEIGHTS: Final = 1.02
 GPU_ACTIVATIONS: Final = 512 * MIB
 GPU_ACTIVATION_SHARE: Final = 0.05
 CUDA_CONTEXT: Final = GIB
 CUDA_GRAPHS: Final = GIB
+LARGE_CARD: Final = 70 * GIB  # where vLLM takes longer steps
 
 TIGHT: Final = 0.10
 UNCERTAIN: Final = 0.5  # of activations and base, while unmeasured
@@ -59,16 +60,22 @@ class Device:
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes, per card where several share the model."""
+    """Bytes, per card where several share the model. `copies`: of those weights that stand in `weights` twice; the
+    system takes the mapped originals back when it needs room, so what must fit is `firm`."""
 
     weights: int
     kv: int
     activations: int
     base: int
+    copies: int = 0
 
     @property
     def total(self) -> int:
         return self.weights + self.kv + self.activations + self.base
+
+    @property
+    def firm(self) -> int:
+        return self.total - self.copies
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,8 @@ class Estimate:
     """`low_bytes` to `high_bytes`: weights and cache are exact, the rest is an assumption until `measured`.
 
     `parts`, `need_bytes` and the largest values are None where the verdict is unknown. `largest_length` is
-    for this concurrency, `largest_concurrency` for this length; 0 when not even one fits.
+    for this concurrency and no more than `trained_context`, `largest_concurrency` for this length; 0 when not
+    even one fits.
     """
 
     parts: Parts | None
@@ -88,7 +96,13 @@ class Estimate:
     largest_length: int | None
     largest_concurrency: int | None
     measured: bool = False
+    trained_context: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def firm_bytes(self) -> int | None:
+        """What there must be room for: the need without what the system takes back."""
+        return self.parts.firm if self.parts else self.need_bytes
 
 
 @dataclass(frozen=True)
@@ -103,10 +117,11 @@ class Quick:
 @dataclass(frozen=True)
 class _Setting:
     kv_type: str
-    kind: Literal["cpu", "gpu"]
-    tp: int
+    engine: str
+    device: Device
+    gpus: int
     eager: bool
-    measured_overhead: int | None
+    correction: int | None
 
 
 def estimate(
@@ -115,19 +130,20 @@ def estimate(
     length: int,
     concurrency: int,
     kv_type: str,
+    engine: str,
     device: Device,
-    tp: int = 1,
+    gpus: int = 1,
     eager: bool = False,
-    measured_overhead: int | None = None,
+    correction: int | None = None,
 ) -> Estimate:
-    """The need of `concurrency` sequences of `length` tokens on `device`, or on `tp` such cards.
+    """The need of `concurrency` sequences of `length` tokens on `device`, or on each of so many `gpus` alike.
 
-    `measured_overhead`: bytes a running instance was seen to use beyond weights and cache; it takes the
-    place of the assumed activations and base.
+    `correction`: the bytes that a running instance was seen to use above what this assumes of it; less than 0
+    where it assumes too much.
     """
 
-    setting = _Setting(kv_type, device.kind, tp, eager, measured_overhead)
-    notes, available = _notes(shape, length, tp), device.available_bytes
+    setting = _Setting(kv_type, engine, device, gpus, eager, correction)
+    notes, available = _notes(shape, length, setting), device.available_bytes
     now = _parts(shape, length, concurrency, setting)
     if now is None:
         notes = (*notes, _unknown(shape))
@@ -135,19 +151,21 @@ def estimate(
 
     def fits(length: int, concurrency: int) -> bool:
         tried = _parts(shape, length, concurrency, setting)
-        return tried is not None and tried.total <= available
+        return tried is not None and tried.firm <= available
 
-    slack = 0 if measured_overhead is not None else int((now.activations + now.base) * UNCERTAIN)
+    slack = 0 if correction is not None else int((now.activations + now.base) * UNCERTAIN)
+    apart = _indivisible(shape, setting)
     return Estimate(
         parts=now,
         need_bytes=now.total,
-        low_bytes=now.total - slack,
+        low_bytes=now.firm - slack,
         high_bytes=now.total + slack,
         available_bytes=available,
-        verdict=Verdict.DOES_NOT_FIT if _indivisible(shape, tp) else _verdict(now.total, available),
+        verdict=Verdict.DOES_NOT_FIT if apart else _verdict(now.total, available, now.firm),
         largest_length=_largest(lambda value: fits(value, concurrency), shape.trained_context or LONGEST),
         largest_concurrency=_largest(lambda value: fits(length, value), MOST_SEQUENCES),
-        measured=measured_overhead is not None,
+        measured=correction is not None,
+        trained_context=shape.trained_context,
         notes=notes,
     )
 
@@ -173,19 +191,32 @@ def quick_estimate(
 
 
 def _parts(shape: ModelShape, length: int, concurrency: int, on: _Setting) -> Parts | None:
-    padding = CPU_PADDING if on.kind == "cpu" else GPU_PADDING
-    kv = kv_bytes(shape, length=length, concurrency=concurrency, kv_type=on.kv_type, tp=on.tp, padding=padding)
+    batched = BATCHED_LARGE if on.device.total_bytes >= LARGE_CARD else BATCHED
+    asked = {"length": length, "concurrency": concurrency, "kv_type": on.kv_type}
+    kv = kv_bytes(shape, **asked, engine=on.engine, gpus=on.gpus, batched=batched)  # type: ignore[arg-type]
     if kv is None or not shape.weight_bytes:
         return None
-    weights = shape.weight_bytes // on.tp
-    if on.kind == "gpu":
-        weights = int(weights * GPU_WEIGHTS)
-    if on.measured_overhead is not None:
-        return Parts(weights, kv, on.measured_overhead, 0)
-    if on.kind == "cpu":
-        return Parts(weights, kv, *_cpu_overhead(shape, length, concurrency))
-    activations = max(GPU_ACTIVATIONS, int(shape.weight_bytes // on.tp * GPU_ACTIVATION_SHARE))
-    return Parts(weights, kv, activations, CUDA_CONTEXT + (0 if on.eager else CUDA_GRAPHS))
+    copies = 0
+    if on.device.kind == "gpu":
+        share = -(-(shape.weight_bytes - (shape.host_bytes if on.engine == LLAMA_CPP else 0)) // on.gpus)
+        weights, assumed = int(share * GPU_WEIGHTS), _gpu_overhead(share, on)
+    elif on.engine == LLAMA_CPP:
+        copies = shape.copied_bytes
+        weights, assumed = shape.weight_bytes + copies, _cpu_overhead(shape, length, concurrency)
+        kv += concurrency * checkpoint_bytes(shape, on.kv_type)
+    else:
+        weights, assumed = shape.weight_bytes, (_activations(shape.weight_bytes), OTHER_PROCESS)
+    if on.correction is None:
+        return Parts(weights, kv, *assumed, copies)
+    return Parts(weights, kv, max(0, sum(assumed) + on.correction), 0, copies)
+
+
+def _gpu_overhead(weights: int, on: _Setting) -> tuple[int, int]:
+    return _activations(weights), CUDA_CONTEXT + (CUDA_GRAPHS if on.engine == VLLM and not on.eager else 0)
+
+
+def _activations(weights: int) -> int:
+    return max(GPU_ACTIVATIONS, int(weights * GPU_ACTIVATION_SHARE))
 
 
 def _cpu_overhead(shape: ModelShape, length: int, concurrency: int) -> tuple[int, int]:
@@ -196,8 +227,8 @@ def _cpu_overhead(shape: ModelShape, length: int, concurrency: int) -> tuple[int
     return batch + concurrency * vocabulary * CPU_PER_SLOT, CPU_PROCESS + vocabulary * CPU_PER_TOKEN_KNOWN
 
 
-def _verdict(need: int, available: int) -> Verdict:
-    if need > available:
+def _verdict(need: int, available: int, firm: int | None = None) -> Verdict:
+    if (need if firm is None else firm) > available:
         return Verdict.DOES_NOT_FIT
     return Verdict.TIGHT if available - need < available * TIGHT else Verdict.FITS
 
@@ -211,19 +242,39 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def _notes(shape: ModelShape, length: int, tp: int) -> tuple[str, ...]:
+def _notes(shape: ModelShape, length: int, on: _Setting) -> tuple[str, ...]:
     notes = list(shape.notes)
     if shape.trained_context and length > shape.trained_context:
         notes.append(f"The model was trained for {shape.trained_context:,} tokens; answers beyond get worse.")
-    if _indivisible(shape, tp):
-        notes.append(f"{shape.heads} attention heads can't be divided among {tp} GPUs.")
-    if any(layers.latent or layers.kv_heads < tp for layers in shape.attention or ()) and tp > 1:
-        notes.append(f"Each of the {tp} GPUs keeps a copy of part of the cache: it doesn't shrink further.")
+    if heads := _indivisible(shape, on):
+        notes.append(f"{heads} can't be divided among {on.gpus} GPUs.")
+    if _repeated(shape, on):
+        notes.append(f"Each of the {on.gpus} GPUs keeps a copy of part of the cache: it doesn't shrink further.")
+    if shape.copied_bytes and on.engine == LLAMA_CPP and on.device.kind == "cpu":
+        notes.append(
+            "llama.cpp rearranges weights of this format for the CPU and keeps both: "
+            "where memory gets short, the file's give way."
+        )
     return tuple(notes)
 
 
-def _indivisible(shape: ModelShape, tp: int) -> bool:
-    return bool(shape.heads and shape.heads % tp)
+def _repeated(shape: ModelShape, on: _Setting) -> bool:
+    split = on.engine == VLLM and on.gpus > 1
+    return split and any(layers.latent or layers.kv_heads < on.gpus for layers in shape.attention or ())
+
+
+def _indivisible(shape: ModelShape, on: _Setting) -> str:
+    """Which heads vLLM can't give each GPU equally many of; empty if it can. Others split no heads."""
+    if on.engine != VLLM or on.gpus < 2:
+        return ""
+    if shape.heads and shape.heads % on.gpus:
+        return f"{shape.heads} attention heads"
+    odd = (
+        layers.kv_heads
+        for layers in shape.attention or ()
+        if not layers.latent and max(layers.kv_heads, on.gpus) % min(layers.kv_heads, on.gpus)
+    )
+    return next((f"{heads} key-value heads" for heads in odd), "")
 
 
 def _unknown(shape: ModelShape) -> str:

@@ -1,4 +1,4 @@
-"""What models were seen to need beyond weights and cache: it replaces the assumption in the next estimate."""
+"""What models were seen to use, against what was assumed of them: it corrects the next estimate."""
 
 from __future__ import annotations
 
@@ -32,20 +32,23 @@ def device_name(machine: InstanceType) -> str:
 
 
 class MeasuredMemory(models.Model):
-    """Per model, type and device: the greatest use of one instance, and what of it was not weights or cache."""
+    """Per model, type and device: the greatest use of one instance, and how much it was above the assumption.
+
+    That holds for other lengths and numbers of sequences, whose cache and batches are counted; it is less than 0
+    where too much is assumed.
+    """
 
     model = models.CharField(max_length=64)  # model_digest
     engine = models.CharField(max_length=20)
     data_type = models.CharField(max_length=12)
     device = models.CharField(max_length=40)
-    overhead_bytes = models.BigIntegerField()
+    correction_bytes = models.BigIntegerField()
     used_bytes = models.BigIntegerField()
     measured_at = models.DateTimeField()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["model", "engine", "data_type", "device"], name="measured_once"),
-            models.CheckConstraint(condition=Q(overhead_bytes__gte=0), name="measured_not_negative"),
         ]
 
     def __str__(self) -> str:
@@ -53,15 +56,15 @@ class MeasuredMemory(models.Model):
 
     @classmethod
     def known(cls, model: str, engine: str, data_type: str, machine: InstanceType, *, at: datetime) -> int | None:
-        """The overhead in bytes; None if it was never measured, or too long ago."""
+        """The correction in bytes; None if it was never measured, or too long ago."""
         rows = cls.objects.filter(model=model, engine=engine, data_type=data_type, device=device_name(machine))
-        return rows.filter(measured_at__gt=at - FRESH).values_list("overhead_bytes", flat=True).first()
+        return rows.filter(measured_at__gt=at - FRESH).values_list("correction_bytes", flat=True).first()
 
     @classmethod
     def by_device(cls, model: str, engine: str, data_type: str, *, at: datetime) -> dict[str, int]:
-        """The overhead by the name of the device, in one query for all that were measured."""
+        """The correction by the name of the device, in one query for all that were measured."""
         rows = cls.objects.filter(model=model, engine=engine, data_type=data_type, measured_at__gt=at - FRESH)
-        return dict(rows.values_list("device", "overhead_bytes"))
+        return dict(rows.values_list("device", "correction_bytes"))
 
     @classmethod
     def note(
@@ -71,15 +74,15 @@ class MeasuredMemory(models.Model):
         data_type: str,
         machine: InstanceType,
         *,
-        overhead: int,
+        correction: int,
         used: int,
         at: datetime,
     ) -> bool:
         """Keep it if it is greater than what is known, or that is old. True if it was kept."""
         what = {"model": model, "engine": engine, "data_type": data_type, "device": device_name(machine)}
-        values = {"overhead_bytes": max(0, overhead), "used_bytes": used, "measured_at": at}
+        values = {"correction_bytes": correction, "used_bytes": used, "measured_at": at}
         row, new = cls.objects.get_or_create(**what, defaults=values)
         if new:
             return True
-        stale = Q(overhead_bytes__lt=values["overhead_bytes"]) | Q(measured_at__lt=at - AGAIN)
+        stale = Q(correction_bytes__lt=values["correction_bytes"]) | Q(measured_at__lt=at - AGAIN)
         return bool(cls.objects.filter(stale, pk=row.pk).update(**values))

@@ -75,7 +75,7 @@ def _memory(machine: InstanceType, situation: Situation) -> str:
         return ""
     kind = "GPU memory" if machine.has_gpu else "memory"
     return (
-        f"The model needs at least {bytes_binary(need.need_bytes)} of {kind}; "
+        f"The model needs at least {bytes_binary(need.firm_bytes)} of {kind}; "
         f"this machine has {bytes_binary(need.available_bytes)} to give."
     )
 
@@ -91,6 +91,6 @@ def length_problem(need: Estimate | None, machine: InstanceType, length: int, co
         way.append(f"a batch size of at most {need.largest_concurrency}")
     mend = f"Choose {' or '.join(way)}, or a larger machine." if way else "Choose a larger machine."
     return (
-        f"{length:,} tokens × {concurrency} need {bytes_binary(need.need_bytes)}; "
+        f"{length:,} tokens × {concurrency} need {bytes_binary(need.firm_bytes)}; "
         f"{machine.slug} has {bytes_binary(need.available_bytes)} to give. {mend}"
     )

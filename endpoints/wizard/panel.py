@@ -68,7 +68,8 @@ def _parts(need: Estimate | None) -> tuple[dict[str, Any], ...]:
         return ()
     parts = need.parts
     return (
-        {"label": "Weights", "bytes": parts.weights},
+        {"label": "Weights", "bytes": parts.weights - parts.copies},
+        *([{"label": "Rearranged weights", "bytes": parts.copies}] if parts.copies else []),
         {"label": "KV cache", "bytes": parts.kv},
         {"label": "Overhead", "bytes": parts.activations + parts.base},
     )
@@ -83,7 +84,9 @@ def _verdict(need: Estimate | None, situation: Situation) -> str:
         return f"Unknown. {' '.join(need.notes)}"
     there = bytes_binary(need.available_bytes)
     if need.verdict == Verdict.DOES_NOT_FIT:
-        return f"Does not fit: needs {bytes_binary(need.need_bytes)}, has {there}."
+        return f"Does not fit: needs {bytes_binary(need.firm_bytes)}, has {there}."
+    if need.need_bytes > need.available_bytes:
+        return f"Tight: uses {there}, and would use {bytes_binary(need.need_bytes)}."
     free = f"{bytes_binary(need.available_bytes - need.need_bytes)} of {there} stay free"
     return f"Fits: {free}." if need.verdict == Verdict.FITS else f"Tight: only {free}."
 
@@ -104,8 +107,11 @@ def _hints(need: Estimate | None) -> tuple[str, ...]:
     if need.low_bytes == need.high_bytes and need.parts is None:
         return need.notes
     hints = [f"Between {bytes_binary(need.low_bytes)} and {bytes_binary(need.high_bytes)} per instance."]
+    if need.measured:
+        hints = [f"{bytes_binary(need.need_bytes)}, by what an instance of this model was seen to use."]
     if need.largest_length:
-        hints.append(f"Largest length that fits: {need.largest_length:,} tokens.")
+        bound = ", as many as it was trained for" * (need.largest_length == need.trained_context)
+        hints.append(f"Largest length that fits: {need.largest_length:,} tokens{bound}.")
     if need.largest_concurrency:
         hints.append(f"Most sequences of this length: {need.largest_concurrency:,}.")
     return (*hints, *need.notes)

@@ -42,10 +42,10 @@ class Catalogue:
     def secrets(self) -> list[str]:
         return list(Secret.objects.filter(project=self.project).values_list("name", flat=True))
 
-    def overhead(
+    def correction(
         self, source: SourceSpec, look: Look, engine: str, data_type: str, machine: InstanceType
     ) -> int | None:
-        """What instances of this model were seen to use beyond weights and cache; None where none was."""
+        """What instances of this model were seen to use above the estimate; None where none was seen."""
         model = model_digest(source, look.found.revision, look.file, self.project)
         key = model, engine, data_type
         if key not in self._measured:
@@ -103,5 +103,5 @@ class Situation:
             data_type=data_type,
             quantization=self.quantization,
         )
-        overhead = self.catalogue.overhead(self.source, self.look, self.engine, data_type, machine)
-        return need_of(self.engine, llm, self.look.found, machine, overhead=overhead)
+        correction = self.catalogue.correction(self.source, self.look, self.engine, data_type, machine)
+        return need_of(self.engine, llm, self.look.found, machine, correction=correction)

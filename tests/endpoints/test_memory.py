@@ -8,6 +8,7 @@ import pytest
 from endpoints.gguf import GGUFFacts, read_facts
 from endpoints.memory import (
     Device,
+    Estimate,
     Layers,
     ModelShape,
     Verdict,
@@ -32,11 +33,11 @@ def facts_of(**metadata: Any) -> GGUFFacts:
 
 def per_token(shape: ModelShape, kv_type: str = "bf16") -> float:
     """Bytes that one more token costs, in the model's middle range."""
-    longer = kv_bytes(shape, length=200_000, concurrency=1, kv_type=kv_type)
-    shorter = kv_bytes(shape, length=100_000, concurrency=1, kv_type=kv_type)
+    longer = kv_bytes(shape, length=204_800, concurrency=1, kv_type=kv_type, engine="llama.cpp")
+    shorter = kv_bytes(shape, length=102_400, concurrency=1, kv_type=kv_type, engine="llama.cpp")
     assert longer is not None
     assert shorter is not None
-    return (longer - shorter) / 100_000
+    return (longer - shorter) / 102_400
 
 
 def config(layers: int, heads: int, kv_heads: int | None, hidden: int, **more: Any) -> ModelShape:
@@ -44,6 +45,11 @@ def config(layers: int, heads: int, kv_heads: int | None, hidden: int, **more: A
     if kv_heads:
         described["num_key_value_heads"] = kv_heads
     return shape_from_config(described | more, GIB)
+
+
+def on_cpu(shape: ModelShape, length: int, slots: int, kv_type: str = "f16", *, gib: float = 4) -> Estimate:
+    device = Device("cpu", int(gib * GIB))
+    return estimate(shape, length=length, concurrency=slots, kv_type=kv_type, engine="llama.cpp", device=device)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ MEASURED = [
 def test_the_cpu_estimate_is_what_llama_cpp_was_seen_to_use_and_never_less(
     smollm: ModelShape, length: int, slots: int, kv_type: str, resident: int
 ) -> None:
-    found = estimate(smollm, length=length, concurrency=slots, kv_type=kv_type, device=Device("cpu", 4 * GIB))
+    found = on_cpu(smollm, length, slots, kv_type)
     assert found.need_bytes is not None
     assert resident <= found.need_bytes / MIB <= resident * 1.06
 
@@ -99,7 +105,7 @@ BIGGER = ModelShape(
 
 @pytest.mark.parametrize(("length", "slots", "resident"), [(2048, 1, 1348), (4096, 4, 1807)])
 def test_the_cpu_estimate_holds_for_another_shape(length: int, slots: int, resident: int) -> None:
-    found = estimate(BIGGER, length=length, concurrency=slots, kv_type="f16", device=Device("cpu", 4 * GIB))
+    found = on_cpu(BIGGER, length, slots)
     assert found.need_bytes is not None
     assert found.need_bytes / MIB == pytest.approx(resident, rel=0.01)
 
@@ -121,7 +127,7 @@ def test_the_cache_of_well_known_models_per_token(shape: ModelShape, kib: float)
 
 
 def test_qwen2_7b_at_its_longest_agrees_with_gguf_parser() -> None:
-    kept = kv_bytes(config(28, 28, 4, 3584), length=131_072, concurrency=1, kv_type="f16")
+    kept = kv_bytes(config(28, 28, 4, 3584), length=131_072, concurrency=1, kv_type="f16", engine="llama.cpp")
     assert kept == 7 * GIB
 
 
@@ -148,7 +154,7 @@ def test_windowed_layers_keep_no_more_than_their_window() -> None:
     gemma = config(62, 32, 16, 5376, head_dim=128, sliding_window=1024, sliding_window_pattern=6)
     whole = config(62, 32, 16, 5376, head_dim=128)
     assert per_token(gemma) == per_token(whole) * 10 / 62
-    at_128k = kv_bytes(gemma, length=131_072, concurrency=1, kv_type="bf16")
+    at_128k = kv_bytes(gemma, length=131_072, concurrency=1, kv_type="bf16", engine="llama.cpp")
     assert at_128k is not None
     assert 10 * GIB < at_128k < 11 * GIB  # 62 GiB if every layer is counted in full
 
@@ -169,7 +175,7 @@ def test_the_first_layers_may_stay_whole_when_a_window_is_on() -> None:
 
 
 def test_a_window_in_every_layer_bounds_the_cache() -> None:
-    assert per_token(config(32, 32, 8, 4096, sliding_window=4096)) == 0
+    assert per_token(config(32, 32, 8, 4096, sliding_window=4096, model_type="mistral")) == 0
 
 
 def test_a_ggufs_window_follows_its_own_pattern() -> None:
@@ -189,7 +195,8 @@ def test_an_unknown_window_pattern_is_counted_in_full_and_said() -> None:
 
 
 def test_latent_attention_of_a_gguf_keeps_one_vector() -> None:
-    facts = facts_of(**{"attention.kv_lora_rank": 512, "rope.dimension_count": 64})
+    latent = {"attention.kv_lora_rank": 512, "rope.dimension_count": 64}
+    facts = facts_of(**latent, **{"attention.key_length_mla": 192})
     assert per_token(shape_from_gguf(facts), "f16") == 2 * 576 * 2
 
 
@@ -216,8 +223,8 @@ def test_state_space_models_keep_the_same_for_any_length() -> None:
     mamba = shape_from_config(
         {"model_type": "mamba", "num_hidden_layers": 48, "hidden_size": 1536, "intermediate_size": 3072}, GIB
     )
-    short = kv_bytes(mamba, length=128, concurrency=2, kv_type="f16")
-    assert short == kv_bytes(mamba, length=8192, concurrency=2, kv_type="f16")
+    short = kv_bytes(mamba, length=128, concurrency=2, kv_type="f16", engine="llama.cpp")
+    assert short == kv_bytes(mamba, length=8192, concurrency=2, kv_type="f16", engine="llama.cpp")
     assert short == 2 * 48 * 3072 * (16 + 3) * 4
 
 
@@ -254,9 +261,9 @@ def test_a_pure_state_space_gguf_has_no_cache() -> None:
 
 def test_encoders_keep_nothing() -> None:
     bert = config(12, 12, None, 768, model_type="bert")
-    assert kv_bytes(bert, length=512, concurrency=64, kv_type="f16") == 0
+    assert kv_bytes(bert, length=512, concurrency=64, kv_type="f16", engine="llama.cpp") == 0
     embedding = shape_from_gguf(facts_of(**{"attention.causal": False}))
-    assert kv_bytes(embedding, length=512, concurrency=64, kv_type="f16") == 0
+    assert kv_bytes(embedding, length=512, concurrency=64, kv_type="f16", engine="llama.cpp") == 0
 
 
 def test_decoders_of_encoders_keep_both_sides() -> None:
@@ -273,7 +280,7 @@ def test_a_multimodal_model_is_judged_by_its_text_part() -> None:
 @pytest.mark.parametrize(("tp", "kib"), [(1, 128), (2, 64), (8, 16), (16, 16)])
 def test_gpus_share_the_cache_until_heads_run_out(tp: int, kib: int) -> None:
     llama = config(32, 32, 8, 4096)
-    assert kv_bytes(llama, length=1, concurrency=1, kv_type="f16", tp=tp) == kib * KIB
+    assert kv_bytes(llama, length=16, concurrency=1, kv_type="f16", engine="vllm", gpus=tp) == 16 * kib * KIB
 
 
 LLAMA_3_8B = replace(config(32, 32, 8, 4096), weight_bytes=16_060_522_496, trained_context=8192)
@@ -281,7 +288,7 @@ A100 = Device("gpu", 40 * GIB, utilization=0.9)
 
 
 def on_gpu(device: Device = A100, shape: ModelShape = LLAMA_3_8B, **more: Any) -> Any:
-    settings: dict[str, Any] = {"length": 8192, "concurrency": 4, "kv_type": "f16"} | more
+    settings: dict[str, Any] = {"length": 8192, "concurrency": 4, "kv_type": "f16", "engine": "vllm"} | more
     return estimate(shape, device=device, **settings)
 
 
@@ -351,21 +358,20 @@ def test_what_is_not_known_is_not_guessed(shape: ModelShape, named: str) -> None
 def test_the_need_is_a_range_until_it_is_measured() -> None:
     assumed = on_gpu()
     assert assumed.low_bytes < assumed.need_bytes < assumed.high_bytes
-    measured = on_gpu(measured_overhead=3 * GIB)
-    assert measured.low_bytes == measured.need_bytes == measured.high_bytes
-    assert measured.need_bytes == measured.parts.weights + measured.parts.kv + 3 * GIB
+    measured = on_gpu(correction=-GIB // 4)
+    assert measured.low_bytes == measured.need_bytes == measured.high_bytes == assumed.need_bytes - GIB // 4
     assert measured.measured
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:
-    found = on_gpu(tp=3)
+    found = on_gpu(gpus=3)
     assert found.verdict is Verdict.DOES_NOT_FIT
     assert "32 attention heads can't be divided among 3 GPUs" in found.notes[0]
 
 
 def test_repeated_heads_are_said() -> None:
-    assert any("copy" in note for note in on_gpu(tp=16).notes)
-    assert not on_gpu(tp=8).notes
+    assert any("copy" in note for note in on_gpu(gpus=16).notes)
+    assert not on_gpu(gpus=8).notes
 
 
 def test_a_length_beyond_the_training_is_said() -> None:

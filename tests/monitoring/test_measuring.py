@@ -45,7 +45,7 @@ def test_a_lone_settled_instance_teaches_the_next_estimate(steering: Steering) -
     spec, found = revision.wish, found_of(revision.resolved)
     guess = need_of(spec.engine, spec.llm, found, revision.instance_type)
     note = MeasuredMemory.objects.get()
-    known = need_of(spec.engine, spec.llm, found, revision.instance_type, overhead=note.overhead_bytes)
+    known = need_of(spec.engine, spec.llm, found, revision.instance_type, correction=note.correction_bytes)
     assert guess
     assert known
     assert (guess.measured, known.measured) == (False, True)
@@ -83,10 +83,10 @@ def test_models_that_lie_at_one_path_in_their_pods_are_not_one(steering: Steerin
 def test_the_greatest_use_is_kept_until_it_is_old(steering: Steering) -> None:
     machine, at = make.instance_type(), steering.clock()
 
-    def note(overhead: int, days: int = 0) -> bool:
+    def note(above: int, days: int = 0) -> bool:
         when = at + timedelta(days=days)
         return MeasuredMemory.note(
-            "m", "llama.cpp", "float16", machine, overhead=overhead, used=overhead + 1, at=when
+            "m", "llama.cpp", "float16", machine, correction=above, used=above + 1, at=when
         )
 
     assert note(5)

@@ -16,6 +16,7 @@ from serving.log import say
 
 VERBOSITY = {"ERROR": 1, "WARNING": 2, "INFO": 3, "DEBUG": 4}
 DRAIN_SECONDS = 30.0
+CHECKPOINTS = 2  # that a sequence of a windowed or recurrent model may go back to; its estimate counts as many
 IN_FLIGHT = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 
 
@@ -77,6 +78,7 @@ def flags(config: EngineConfig, port: int) -> list[str]:
         "--n-gpu-layers": "all" if config.gpus else 0,
         "--fit": "off",
         "--cache-ram": 0,
+        "--ctx-checkpoints": CHECKPOINTS,
         "--cors-origins": "",
     }
     switches = ["--metrics", "--no-slots", "--no-ui", "--no-warmup", "--no-kv-unified", "--no-cache-idle-slots"]
@@ -125,6 +127,7 @@ def _closed(given: Any) -> None:
     """Switch off what an instance behind a gateway must not do."""
     given.fit_params = False  # the revision's settings hold; the engine doesn't guess its own
     given.cache_ram_mib = 0  # else it keeps old prompts in up to 8 GiB beyond what was planned for
+    given.n_ctx_checkpoints = CHECKPOINTS  # else up to 32 a sequence, in memory that was planned for nobody
     given.cache_idle_slots = False
     given.ui = False
     given.endpoint_slots = given.endpoint_props = False  # they show other people's prompts

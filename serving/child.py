@@ -11,14 +11,21 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 
 from serving.config import Refusal
+from serving.heard import Heard
 from serving.log import say
 
 DRAIN_SECONDS = 30.0
 END_SECONDS = 10.0  # for the engine's own end, once it has nothing to do
 
 
-def run(argv: Sequence[str], busy: Callable[[], int], environ: Mapping[str, str] | None = None) -> int:
+def run(
+    argv: Sequence[str],
+    busy: Callable[[], int],
+    environ: Mapping[str, str] | None = None,
+    heard: Heard | None = None,
+) -> int:
     """Run the program with this process's stdout and stderr until it ends; its exit code as a shell says it.
+    `heard` passes its lines on itself, and keeps the last ones.
 
     SIGTERM or SIGINT makes it finish what is in flight, by `busy()`, for up to 30 s; meanwhile it still answers
     who comes: a gateway that picked this instance a moment ago must not see an error. Then it is told to end.
@@ -30,16 +37,23 @@ def run(argv: Sequence[str], busy: Callable[[], int], environ: Mapping[str, str]
         child = subprocess.Popen(
             list(argv),
             env={**os.environ, **(environ or {})},
+            stdout=subprocess.PIPE if heard else None,
+            stderr=subprocess.PIPE if heard else None,
             start_new_session=True,  # a terminal's Ctrl-C reaches us alone
             preexec_fn=_unblocked,  # noqa: PLW1509  no thread has been started yet
         )
     except OSError as error:
         raise Refusal(72, f"cannot start {argv[0]}: {error.strerror}") from error
+    if heard:
+        heard.listen(child)
     while (code := child.poll()) is None:
         got = signal.sigwait(signals)
         if got != signal.SIGCHLD:
             say(f"{signal.Signals(got).name}: finishing what is in flight")
-            return _stopped(child, busy)
+            code = _stopped(child, busy)
+            break
+    if heard:
+        heard.end()
     return code if code >= 0 else 128 - code
 
 

@@ -9,15 +9,15 @@ import socket
 from serving.config import Refusal
 
 
-def held(host: str, port: int) -> socket.socket | None:
+def held(host: str, port: int, sharing: int = socket.SO_REUSEPORT) -> socket.socket | None:
     """Make sure of a port: for 0 a free one, kept from others by the returned socket; None for a given one.
 
-    The engine binds beside the returned socket with SO_REUSEPORT; that socket never listens, so it takes no
-    connection. Refusal 69 if a given port is taken, 64 if this machine has no such address.
+    The engine binds beside the returned socket with the option `sharing`; that socket never listens, so it takes
+    no connection. Refusal 69 if a given port is taken, 64 if this machine has no such address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     holder = socket.socket(family, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if port else socket.SO_REUSEPORT, 1)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if port else sharing, 1)
     try:
         holder.bind((host, port))
     except OSError as error:

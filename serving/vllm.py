@@ -6,12 +6,22 @@ import json
 import os
 import re
 import shutil
+import socket
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving import child, ports
 from serving.config import EngineConfig, Refusal
+from serving.heard import Heard
 
 IN_FLIGHT = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})? (\S+)", re.MULTILINE)
+# A line of one of its processes, without who says it: "(EngineCore pid=7) ERROR 11-28 17:33:53 [core.py:1510] …".
+SAYS = re.compile(r"^(?:\([^)]* pid=\d+\) ?)?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^\]]*\] ?)?")
+RAISED = re.compile(r"(?:\w+\.)*(\w*(?:Error|Exception|Missing))(?:: (.*))?|vllm(?: \w+)?: (error): (.*)")
+DETAIL = re.compile(r" *\[type=.*| *\(type=.*")  # how pydantic ends what it says
+SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z])")  # the first says it, the others advise on flags that we set
+NEVER_MENDS = ("ValidationError", "error")  # its own checks of flags and model, before anything is loaded
+TOKENIZERS = ("tokenizer*", "*.model", "*.tiktoken", "tekken.json", "vocab*")
 DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "auto"}
 
 
@@ -21,14 +31,17 @@ def serve(config: EngineConfig, address_file: str | None) -> int:
     program = shutil.which("vllm")
     if program is None:
         raise Refusal(72, "the vLLM engine is not installed here: there is no program `vllm`")
-    holder = ports.held(config.host, config.port)
+    holder = ports.held(config.host, config.port, socket.SO_REUSEADDR)  # vLLM sets no other option
     port = holder.getsockname()[1] if holder else config.port
     if address_file:
         ports.publish(address_file, config.host, port)
     busy = child.counting(ports.address(config.host, port), in_flight)
-    return child.run(
-        [program, *flags(config, port)], busy, {"VLLM_LOGGING_LEVEL": config.log_level, "VLLM_DO_NOT_TRACK": "1"}
-    )
+    environ = {"VLLM_LOGGING_LEVEL": config.log_level, "VLLM_DO_NOT_TRACK": "1"}
+    heard = Heard()
+    code = child.run([program, *flags(config, port)], busy, environ, heard)
+    if code and (why := cause(heard.lines)):
+        raise Refusal(65 if why.startswith(NEVER_MENDS) else code, f"vLLM ended: {why}")
+    return code
 
 
 def check_model(config: EngineConfig) -> None:
@@ -45,6 +58,8 @@ def check_model(config: EngineConfig) -> None:
         raise Refusal(65, f"the model's config.json is not JSON: {error}") from error
     if not config.options.allow_pickle and not list(Path(config.model).glob("*.safetensors")):
         raise Refusal(65, "there are no safetensors in the model's folder; pickled weights can run code")
+    if not any(list(Path(config.model).glob(name)) for name in TOKENIZERS):
+        raise Refusal(65, "there is no tokenizer in the model's folder, such as tokenizer.json or tokenizer.model")
     quantized = isinstance(settings, dict) and "quantization_config" in settings
     if config.options.quantization in {"static", "qat"} and not quantized:
         raise Refusal(
@@ -80,3 +95,21 @@ def flags(config: EngineConfig, port: int) -> list[str]:
 def in_flight(metrics: str) -> int:
     """How many requests the engine counts, running and waiting."""
     return sum(int(float(count)) for count in IN_FLIGHT.findall(metrics))
+
+
+def cause(lines: Iterable[str]) -> str:
+    """What ended it, as "Name: words": the first error of its last lines, for each process repeats it in its own
+    words, down to "Engine core initialization failed". "" if there is none."""
+    said = [SAYS.sub("", line) for line in lines]
+    for number, line in enumerate(said):
+        if found := RAISED.fullmatch(line):
+            name, words = found[1] or found[3], found[2] or found[4] or ""
+            more = _detail(said[number + 1 :]) if name == "ValidationError" else ""
+            return f"{name}: {SENTENCE.split(more or words)[0]}".removesuffix(": ")
+    return ""
+
+
+def _detail(following: list[str]) -> str:
+    """What pydantic found: under "1 validation error for ModelConfig", indented."""
+    words = next((line.strip() for line in following if line.startswith(" ")), "")
+    return DETAIL.sub("", words).removeprefix("Value error, ")

@@ -133,6 +133,7 @@ def test_llama_server_is_told_what_the_wheel_is_told(settings: dict[str, Any], f
 def folder(tmp_path: Path, **settings: Any) -> str:
     (tmp_path / "config.json").write_text(json.dumps(settings))
     (tmp_path / "model.safetensors").touch()
+    (tmp_path / "tokenizer.json").touch()
     return str(tmp_path)
 
 
@@ -153,6 +154,16 @@ def test_vllm_reads_no_pickles_unless_they_are_allowed(tmp_path: Path) -> None:
     vllm.check_model(EngineConfig("vllm", str(tmp_path), "demo", options=Options(allow_pickle=True)))
 
 
+def test_vllm_needs_a_tokenizer(tmp_path: Path) -> None:
+    config = EngineConfig("vllm", folder(tmp_path), "demo")
+    (tmp_path / "tokenizer.json").rename(tmp_path / "tekken.json")
+    vllm.check_model(config)
+    (tmp_path / "tekken.json").unlink()
+    with pytest.raises(Refusal, match="no tokenizer") as caught:
+        vllm.check_model(config)
+    assert caught.value.code == 65
+
+
 def test_vllm_needs_a_folder_and_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refusal, match="a folder") as caught:
         vllm.serve(EngineConfig("vllm", str(tmp_path / "none"), "demo"), None)
@@ -171,7 +182,70 @@ def test_requests_are_counted_as_the_engines_count_them() -> None:
     assert llamacpp.in_flight("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n") == 3
 
 
+# How starts of vLLM 0.32 ended, cut to what counts: each of its processes tells the cause in its own words.
+NO_MEMORY = """\
+(APIServer pid=8) WARNING 11-28 17:33:11 [vllm.py:725] Model Runner V2 requires Triton; using the V1 model runner.
+(Worker pid=9) ERROR 11-28 17:33:53 [multiproc_executor.py:953] WorkerProc failed to start.
+(Worker pid=9) ERROR 11-28 17:33:53 [multiproc_executor.py:953] Traceback (most recent call last):
+(Worker pid=9) ERROR 11-28 17:33:53 [multiproc_executor.py:953]     raise ValueError(
+(Worker pid=9) ERROR 11-28 17:33:53 [multiproc_executor.py:953] ValueError: To serve at least one request \
+with the model's max seq len (8192), (4.0 GiB KV cache is needed, which is larger than the available KV cache \
+memory (1.0 GiB). Try increasing `gpu_memory_utilization`.
+(EngineCore pid=9) Exception: WorkerProc initialization failed due to an exception in a background process.
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}
+"""
+TOO_LONG = """\
+  File "vllm/config/model.py", line 1, in validate
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (9999) is greater than the derived max_model_len \
+(max_position_embeddings=2048.0). To allow overriding this maximum, set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1. \
+[type=value_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
+NO_SUCH_TYPE = """\
+usage: vllm serve [model_tag] [options]
+vllm serve: error: argument --dtype: invalid choice: 'float8' (choose from auto, half)
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (
+            NO_MEMORY,
+            "ValueError: To serve at least one request with the model's max seq len (8192), (4.0 GiB KV cache is "
+            "needed, which is larger than the available KV cache memory (1.0 GiB).",
+        ),
+        (
+            TOO_LONG,
+            "ValidationError: User-specified max_model_len (9999) is greater than the derived max_model_len "
+            "(max_position_embeddings=2048.0).",
+        ),
+        (NO_SUCH_TYPE, "error: argument --dtype: invalid choice: 'float8' (choose from auto, half)"),
+        ("INFO 11-28 17:33:11 [x.py:1] all is well\n", ""),
+    ],
+)
+def test_the_cause_of_an_end_is_found_among_what_every_process_says(said: str, why: str) -> None:
+    assert vllm.cause(said.splitlines()) == why
+
+
+@pytest.mark.parametrize(("said", "code"), [(NO_MEMORY, 1), (TOO_LONG, 65), (NO_SUCH_TYPE, 65)])
+def test_the_last_word_of_a_start_that_failed_is_its_cause(tmp_path: Path, said: str, code: int) -> None:
+    program, model = tmp_path / "vllm", tmp_path / "model"
+    model.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport sys\nprint('out')\nsys.stderr.write({said!r})\nsys.exit(1)\n")
+    program.chmod(0o755)
+    config = {"engine": "vllm", "model": folder(model), "alias": "demo"}
+    variables = {"PATH": str(tmp_path), "TIR_CONFIG": json.dumps(config)}
+    done = subprocess.run(
+        [sys.executable, "-m", "serving"], env=variables, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (code, "out\n")
+    assert done.stderr == f"{said}serving: vLLM ended: {vllm.cause(said.splitlines())}\n"
+
+
 # A program that behaves like an engine: it serves metrics, and cuts what it has in flight when it is told to end.
+# It shares its port only when it is told so: vLLM never does.
 PROGRAM = """
 import http.server, os, pathlib, sys
 class Metrics(http.server.BaseHTTPRequestHandler):
@@ -182,7 +256,7 @@ class Metrics(http.server.BaseHTTPRequestHandler):
         pathlib.Path("looked").touch()
     def log_message(self, *_): pass
 port = int(sys.argv[sys.argv.index("--port") + 1])
-http.server.HTTPServer.allow_reuse_port = True
+http.server.HTTPServer.allow_reuse_port = "--reuse-port" in sys.argv
 server = http.server.HTTPServer(("127.0.0.1", port), Metrics)
 pathlib.Path("argv").write_text(" ".join(sys.argv))
 server.serve_forever()

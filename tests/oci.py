@@ -13,6 +13,7 @@ import hashlib
 import json
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -118,6 +119,10 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def registry(self) -> Registry:
         return self.server.owner  # type: ignore[attr-defined, no-any-return]
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # of who comes to speak TLS, or likes no certificate
+            super().handle()
 
     def do_GET(self) -> None:
         authorization = self.headers.get("Authorization", "")

@@ -15,11 +15,12 @@ from endpoints.runtimes.docker.gpus import choose, devices, room_of
 from endpoints.runtimes.docker.hosts import Host, hosts_in
 from endpoints.runtimes.docker.runtime import DockerRuntime, installation_of
 from endpoints.runtimes.docker.usage import gpus_of
+from endpoints.runtimes.docker.walls import Reached
 from tests.docker.conftest import workload
 
 LABELS = Labels("me", "endpoint-7-r1-aaaaa", "endpoint-7", 1, 100, 64 << 20, 1.5, 8000)
 PLACE = Place("sha256:1", "65532:65532", 1, 100, "127.0.0.1", "tir-me", ("/models/x", "/opt/model/x.gguf"))
-INFO: dict[str, Any] = {"NCPU": 4, "MemTotal": 8 << 30}
+INFO: dict[str, Any] = {"NCPU": 4, "MemTotal": 8 << 30, "Architecture": "x86_64"}
 TLS = {"ca": "/ca", "cert": "/cert", "key": "/key"}
 
 
@@ -128,6 +129,14 @@ def test_a_sealed_container_publishes_nothing_and_asks_only_itself_for_names() -
     assert asked()["HostConfig"]["Dns"] == []
 
 
+def test_a_seal_is_feared_open_where_the_engine_filters_nothing() -> None:
+    here, nothing = Host("here", "unix:///s"), Reached(False, False, False, False)
+    assert nothing.words(here, "tir-me-in") == "an instance reaches neither another one nor the host"
+    came = replace(nothing, neighbour=True)
+    assert "every network although the region is sealed" in came.words(here, "tir-me-in")
+    assert "sealed" not in came.words(here, "tir-me-out")
+
+
 def test_no_credential_reaches_a_container_but_the_secrets_that_its_user_named() -> None:
     image = Image("i", username="puller", password="pull-word")
     command = Command(engine="onnx", model="/m", alias="demo", image=image, credential="fetch-word")
@@ -207,6 +216,7 @@ def test_a_gpu_is_handed_out_once() -> None:
     host = Host("a", "unix:///s", gpus=("0", "1", "2"))
     room = room_of(host, INFO, [running(gpus=("1",)), replace(running(gpus=("2",)), state="exited")], 1.0)
     assert room.gpus_free == ("0", "2")
+    assert room.architecture == "amd64"  # as images say it
     with pytest.raises(Unavailable, match=r"3 GPUs: a has 3\.9 vCPU and 7\.9 GiB and 2 GPUs free"):
         choose([room], workload(gpus=3))
 

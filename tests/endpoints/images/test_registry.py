@@ -182,3 +182,17 @@ def test_a_silent_address_and_one_that_is_not_to_be_reached(monkeypatch: pytest.
     shut = refused("127.0.0.1:9/team/own:1", private=False)
     assert (shut.code, shut.field) == ("address_refused", "image")
     assert "SOURCES_ALLOW_PRIVATE" in shut.message
+
+
+def test_nothing_that_it_sends_on_to_is_asked_where_nothing_is_to_be_reached(registry: Registry) -> None:
+    registry.push("team/own", "1", image())
+    registry.cdn = "http://169.254.169.254"
+    assert refused(registry.name("team/own:1")).code == "address_refused"
+    registry.realm = "https://169.254.169.254/token"
+    assert refused(registry.name("team/own:1"), "bob", PASSWORD).code == "address_refused"
+
+
+def test_a_page_is_kept_waiting_for_so_long_only(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("endpoints.images.door.TOGETHER", 0)
+    slow = refused(registry.name("team/own:1"))
+    assert (slow.code, slow.passing) == ("timeout", True)

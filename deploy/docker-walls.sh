@@ -7,44 +7,46 @@
 # the system run it at each. Twice does no harm.
 set -eu
 
+# wall FAMILY ADDRESS…: by iptables or ip6tables, before the rules of any engine.
+wall() {
+    family=$1
+    shift
+    "$family" -t mangle -N TIR-WALLS 2>/dev/null || "$family" -t mangle -F TIR-WALLS
+    "$family" -t mangle -A TIR-WALLS -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+    if [ "$family" = ip6tables ]; then # without it no neighbour is found
+        "$family" -t mangle -A TIR-WALLS -p icmpv6 -j RETURN
+    fi
+    "$family" -t mangle -A TIR-WALLS -m addrtype --dst-type LOCAL -j DROP
+    for address in "$@"; do
+        "$family" -t mangle -A TIR-WALLS -d "$address" -j DROP
+    done
+    once "$family" PREROUTING -i tir-+ -j TIR-WALLS
+    once "$family" FORWARD -i tir-+ -o tir-+ -j DROP
+}
+
+once() {
+    family=$1
+    shift
+    "$family" -t mangle -C "$@" 2>/dev/null || "$family" -t mangle -A "$@"
+}
+
+four="169.254.0.0/16 168.63.129.16 100.100.100.200"
+six="fd00:ec2::254"
+for each in "$@"; do
+    case $each in
+        *:*) six="$six $each" ;;
+        *) four="$four $each" ;;
+    esac
+done
+# shellcheck disable=SC2086  # words
+wall iptables $four
+if [ -e /proc/net/if_inet6 ]; then
+    # shellcheck disable=SC2086  # words
+    wall ip6tables $six
+fi
+
 # Without this the kernel passes what two containers of one bridge send each other by all firewalls.
 modprobe br_netfilter 2>/dev/null || true
 for family in iptables ip6tables; do
     echo 1 >"/proc/sys/net/bridge/bridge-nf-call-$family"
 done
-
-begin() {
-    "$1" -t mangle -N TIR-WALLS 2>/dev/null || "$1" -t mangle -F TIR-WALLS
-    "$1" -t mangle -A TIR-WALLS -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
-}
-
-shut() {
-    family=$1
-    shift
-    "$family" -t mangle -A TIR-WALLS "$@" -j DROP
-}
-
-hang_up() {
-    for where in "PREROUTING -i tir-+ -j TIR-WALLS" "FORWARD -i tir-+ -o tir-+ -j DROP"; do
-        # shellcheck disable=SC2086  # words
-        "$1" -t mangle -C $where 2>/dev/null || "$1" -t mangle -A $where
-    done
-}
-
-begin iptables
-shut iptables -m addrtype --dst-type LOCAL
-for each in 169.254.0.0/16 168.63.129.16 100.100.100.200; do
-    shut iptables -d "$each"
-done
-begin ip6tables
-ip6tables -t mangle -A TIR-WALLS -p icmpv6 -j RETURN
-shut ip6tables -m addrtype --dst-type LOCAL
-shut ip6tables -d fd00:ec2::254
-for each in "$@"; do
-    case $each in
-        *:*) shut ip6tables -d "$each" ;;
-        *) shut iptables -d "$each" ;;
-    esac
-done
-hang_up iptables
-hang_up ip6tables

@@ -31,7 +31,6 @@ HERE, OUTSIDE, METADATA = "203.0.113.1", "203.0.113.2", "169.254.169.254"
 DATABASE = 5432
 PREBUILT = "tir-serving-small:1"
 WALLS = Path(__file__).resolve().parents[2] / "deploy" / "docker-walls.sh"
-SHUT = {"neighbour", "published", "foreign", "sealed", "database"}
 _owners = (f"endpoint-{number}" for number in itertools.count(100))
 
 
@@ -53,13 +52,12 @@ class Machine:
     def calls(self, address: str) -> bool:
         """Whether this machine gets through to an address, of an instance that has just been started."""
         host, _, port = address.removeprefix("http://").rpartition(":")
-        until(lambda: self.do("sh", "-c", _call("came", host, port)), what=f"an answer from {address}")
+        until(lambda: self.do("sh", "-c", _call("came", host, port, 5)), what=f"an answer from {address}")
         return True
 
 
-def _call(name: str, host: str, port: str | int) -> str:
-    """In any shell: says the name if a connection comes about. A busy machine gets time for what has to."""
-    seconds = 1 if name in SHUT else 10
+def _call(name: str, host: str, port: str, seconds: int) -> str:
+    """In any shell: says the name if a connection comes about."""
     return f"{{ echo x | busybox nc -w {seconds} {host} {port} >/dev/null 2>&1 && echo {name}; }} || true"
 
 
@@ -121,9 +119,10 @@ def started(runtime: DockerRuntime, **changes: Any) -> tuple[str, str]:
     return one.name, one.address
 
 
-def caller(runtime: DockerRuntime, addresses: Mapping[str, str]) -> Callable[[], set[str]]:
-    """A new instance that calls these addresses; ask it which it got through to."""
-    calls = [_call(name, *address.rsplit(":", 1)) for name, address in addresses.items()]
+def caller(runtime: DockerRuntime, addresses: Mapping[str, str], patient: str = "") -> Callable[[], set[str]]:
+    """A new instance that calls these addresses; ask it which it got through to. It has patience with one."""
+    placed = {name: address.split(":") for name, address in addresses.items()}
+    calls = [_call(name, host, port, 20 if name == patient else 1) for name, (host, port) in placed.items()]
     look = "".join(f"{{ {call}; }} & " for call in calls) + "wait"
     name, _ = started(runtime, behave="look", env={"LOOK": look})
     return lambda: {line.text for line in said(runtime, name, "end of look")} & set(addresses)
@@ -138,11 +137,12 @@ def inside(machine: Machine, name: str) -> tuple[str, str]:
 def test_an_instance_reaches_the_outside_but_no_neighbour_and_no_loopback(
     machine: Machine, new: Callable[..., DockerRuntime]
 ) -> None:
+    """Of whichever console, a sealed region's or one's own. A sealed one reaches nothing at all."""
     runtime, foreign, sealed = new(), new("foreign"), new(sealed=True)
     name, address = started(runtime)
-    other, foreign_address = started(foreign)
+    other, other_address = started(foreign)
     shut, shut_address = started(sealed)
-    for each in (address, foreign_address, shut_address):
+    for each in (address, other_address, shut_address):
         assert machine.calls(each)
     neighbour, gateway = inside(machine, name)
     targets = {
@@ -154,9 +154,27 @@ def test_an_instance_reaches_the_outside_but_no_neighbour_and_no_loopback(
         "database": f"{gateway}:{DATABASE}",
         "own-loopback": f"127.0.0.1:{DATABASE}",
     }
-    open_one, sealed_one = caller(runtime, targets), caller(sealed, targets)
+    open_one, sealed_one = caller(runtime, targets, "outside"), caller(sealed, targets)
     assert open_one() == {"outside"}
     assert sealed_one() == set()
+
+
+def test_a_network_of_an_older_console_goes_with_the_last_instance_in_it(
+    machine: Machine, new: Callable[..., DockerRuntime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = new("older")
+    machine.engine.client.create_network("tir-older", labels={"tir.installation": "older"})
+    with monkeypatch.context() as older:
+        older.setattr("endpoints.runtimes.docker.networks.join", lambda *_, **__: "tir-older")
+        _, address = started(runtime)
+    runtime.tidy([], at=0)
+    assert machine.calls(address)
+    (one,) = runtime.observe().values()
+    machine.engine.client.kill(one.name)
+    settled(runtime, "exited", 1)
+    runtime.forget(one.name)
+    runtime.tidy([], at=0)
+    assert not machine.engine.client.networks(filters={"label": "tir.installation=older"})
 
 
 def test_a_trial_says_what_is_open_and_the_hosts_own_firewall_shuts_it(
@@ -180,7 +198,7 @@ def test_a_trial_says_what_is_open_and_the_hosts_own_firewall_shuts_it(
     runtime.tidy([], at=1e9 + 4000)
     assert "an instance reaches neither another one nor the host (tried" in runtime.capacity().walls
     targets = {"outside": f"{OUTSIDE}:80", "neighbour": address.removeprefix("http://")}
-    assert caller(runtime, targets)() == {"outside"}
+    assert caller(runtime, targets, "outside")() == {"outside"}
     assert machine.calls(address)
 
     with pytest.raises(Unavailable, match="broke off"):
@@ -193,26 +211,6 @@ def _without_icc_rule(machine: Machine, network: str) -> str:
     bridge = str(machine.engine.client.inspect_network(network)["Options"]["com.docker.network.bridge.name"])
     machine.do("iptables", "-D", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
     return bridge
-
-
-def test_a_network_of_an_older_console_is_used_to_its_end_and_goes(
-    machine: Machine, new: Callable[..., DockerRuntime], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runtime = new("older")
-    machine.engine.client.create_network("tir-older", labels={"tir.installation": "older"})
-    with monkeypatch.context() as older:
-        older.setattr("endpoints.runtimes.docker.networks.join", lambda *_, **__: "tir-older")
-        _, old = started(runtime)
-    runtime.tidy([], at=0)
-    assert machine.calls(old)
-    (one,) = runtime.observe().values()
-    started(runtime)
-    runtime.apply(workload(0, owner=one.owner))
-    settled(runtime, "exited", 1, one.owner)
-    runtime.forget(one.name)
-    runtime.tidy([], at=0)
-    there = machine.engine.client.networks(filters={"label": "tir.installation=older"})
-    assert [each["Name"] for each in there] == ["tir-older-out"]
 
 
 def test_subnets_that_run_out_are_said_in_words(machine: Machine, new: Callable[..., DockerRuntime]) -> None:

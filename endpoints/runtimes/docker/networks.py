@@ -36,9 +36,10 @@ def join(host: Host, installation: str, *, sealed: bool) -> str:
             if there["Internal"] != sealed or (there["Options"] or {}).get(f"{OPTION}.enable_icc") != "false":
                 raise Unavailable(f"The network {name} on {host.name} was made by somebody else: remove it there")
             return name
+        options = _options(name, str(client.info()["ID"]))
         try:
             client.create_network(
-                name, driver="bridge", internal=sealed, options=_options(name), labels=_labels(installation)
+                name, driver="bridge", internal=sealed, options=options, labels=_labels(installation)
             )
         except APIError as error:
             if any(sign in words(error) for sign in NO_SUBNET):
@@ -63,9 +64,9 @@ def leave(host: Host, installation: str) -> set[str]:
     return used
 
 
-def _options(name: str) -> dict[str, str]:
-    """A bridge's name has 15 letters at most."""
-    bridge = f"tir-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+def _options(name: str, engine: str) -> dict[str, str]:
+    """A bridge's name has 15 letters at most, and two engines of one machine can't have one bridge."""
+    bridge = f"tir-{hashlib.sha256(f'{engine} {name}'.encode()).hexdigest()[:10]}"
     return {f"{OPTION}.enable_icc": "false", f"{OPTION}.name": bridge}
 
 

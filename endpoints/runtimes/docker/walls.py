@@ -19,7 +19,7 @@ from docker.errors import APIError
 
 from endpoints.runtimes.base import SERVED_PORT, Unavailable
 from endpoints.runtimes.docker import trial
-from endpoints.runtimes.docker.containers import OURS, Place, walls
+from endpoints.runtimes.docker.containers import INSIDE, OURS, Place, walls
 from endpoints.runtimes.docker.hosts import LOOPBACK, Host, asking
 from endpoints.runtimes.docker.images import OWN
 from endpoints.runtimes.docker.networks import published_at
@@ -42,10 +42,12 @@ class Reached:
     host: bool
     metadata: bool
 
-    def words(self, host: Host) -> str:
-        """For who looks after the host."""
+    def words(self, host: Host, network: str) -> str:
+        """For who looks after the host. A sealed network is walled off by the same firewall of the engine."""
+        sealed = network.endswith(INSIDE)
         found = {
             "other instances (its engine or kernel filters nothing between containers)": self.neighbour,
+            "so, it must be feared, every network although the region is sealed": self.neighbour and sealed,
             f"the ports that others publish at {host.address}": self.published,
             "what listens on all addresses of the host": self.host,
             "the cloud's metadata service": self.metadata,
@@ -88,7 +90,7 @@ def look(host: Host, installation: str, network: str, ours: Collection[str], tri
         if image is None:
             said = "no pre-built image is there to try the walls with"
         else:
-            said = attempt(host, installation, network, image).words(host)
+            said = attempt(host, installation, network, image).words(host, network)
         due = at + EVERY
     except Unavailable as problem:
         said, due = f"the walls could not be tried: {problem}", at

@@ -488,10 +488,10 @@ async def _heard(path: str, cookie: str) -> str | int:
 
     headers = [(b"host", b"localhost"), (b"cookie", f"{settings.SESSION_COOKIE_NAME}={cookie}".encode())]
     one = WebsocketCommunicator(AuthMiddlewareStack(URLRouter(sockets)), path, headers=headers)
-    await one.connect(timeout=5)
+    await one.connect(timeout=30)
     await one.send_json_to({"type": "ping", "id": str(uuid.uuid4())})
     while True:
-        message = await one.receive_output(timeout=5)
+        message = await one.receive_output(timeout=30)
         if message["type"] == "websocket.close":
             return int(message["code"])
         if '"pong"' in message.get("text", ""):

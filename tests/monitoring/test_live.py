@@ -50,7 +50,7 @@ def socket(path: str, cookie: str = "") -> WebsocketCommunicator:
 @asynccontextmanager
 async def listening(path: str, cookie: str) -> AsyncIterator[WebsocketCommunicator]:
     one = socket(path, cookie)
-    connected, _ = await one.connect(timeout=5)
+    connected, _ = await one.connect(timeout=30)
     assert connected
     await one.send_json_to({"type": "ping"})
     assert (await hear(one, "pong"))["type"] == "pong"
@@ -63,7 +63,7 @@ async def listening(path: str, cookie: str) -> AsyncIterator[WebsocketCommunicat
 async def hear(one: WebsocketCommunicator, kind: str) -> Json:
     """The next message of this kind, passing over beats and ticks."""
     while True:
-        message: Json = await one.receive_json_from(timeout=5)
+        message: Json = await one.receive_json_from(timeout=30)
         if message["type"] == kind:
             return message
 
@@ -102,8 +102,8 @@ def endpoint() -> Endpoint:
 
 async def closing_code(path: str, cookie: str) -> int:
     one = socket(path, cookie)
-    await one.connect(timeout=5)
-    message = await one.receive_output(timeout=5)
+    await one.connect(timeout=30)
+    message = await one.receive_output(timeout=30)
     assert message["type"] == "websocket.close"
     return int(message["code"])
 
@@ -295,7 +295,7 @@ def test_rights_count_at_the_moment_of_the_action_not_of_the_connect(endpoint: E
 async def closed(one: WebsocketCommunicator) -> int:
     """The code with which the server closes, whatever it says before."""
     while True:
-        message = await one.receive_output(timeout=5)
+        message = await one.receive_output(timeout=30)
         if message["type"] == "websocket.close":
             return int(message["code"])
 
@@ -423,7 +423,7 @@ def test_nobody_who_left_a_log_hears_more_of_it(endpoint: Endpoint) -> None:
             await one.send_json_to({"type": "unfollow"})
             await announce(endpoint, instance.name, range(2, 3))
             await one.send_json_to({"type": "ping"})
-            while (message := await one.receive_json_from(timeout=5))["type"] != "pong":
+            while (message := await one.receive_json_from(timeout=30))["type"] != "pong":
                 assert message["type"] != "log"
 
     run(scene)

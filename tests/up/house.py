@@ -68,7 +68,7 @@ class House:
     def said(self) -> str:
         return self.said_file.read_text()
 
-    def wait_ready(self, seconds: float = 60.0) -> None:
+    def wait_ready(self, seconds: float = 120.0) -> None:
         """Until it has printed its last word of welcome; AssertionError with what it said if it ended first."""
 
         def look() -> bool:
@@ -78,10 +78,10 @@ class House:
 
         until(look, seconds=seconds, what="up to be ready")
 
-    def wait_said(self, text: str, seconds: float = 10.0) -> None:
+    def wait_said(self, text: str, seconds: float = 60.0) -> None:
         until(lambda: text in self.said, seconds=seconds, what=f"{text!r} in the output")
 
-    def end(self, number: signal.Signals = signal.SIGINT, seconds: float = 15.0) -> tuple[int, float]:
+    def end(self, number: signal.Signals = signal.SIGINT, seconds: float = 60.0) -> tuple[int, float]:
         """Its exit status, and how long it took."""
         assert self.process
         began = time.monotonic()

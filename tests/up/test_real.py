@@ -10,7 +10,7 @@ from tests.wait import until
 
 def test_the_whole_console_starts_twice_and_a_key_made_beside_it_works(house: House) -> None:
     house.start("manage.py", "up", "--no-input")
-    house.wait_ready(seconds=120)
+    house.wait_ready()
     assert house.healthy(house.console)
     assert house.healthy(house.gateway)
     made = house.run("manage.py", "create_api_key", "--project", "demo", "--scope", "manage")
@@ -23,7 +23,7 @@ def test_the_whole_console_starts_twice_and_a_key_made_beside_it_works(house: Ho
     assert answer.status_code == 200, answer.text
     status, seconds = house.end()
     assert status == 0
-    assert seconds < 12
+    assert seconds < 30
 
     began = time.monotonic()
     house.start("manage.py", "up", "--no-input")

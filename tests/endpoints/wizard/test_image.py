@@ -120,7 +120,7 @@ def test_one_that_the_registry_lacks_is_not_called_missing_where_it_would_start(
     page = containers.refused("method", go="check", **asked(registry))
     assert escape("Only the registry was asked") in page
     assert escape(said) in page
-    assert "You can go on all the same" in page
+    assert "This is what the check found." in page
     containers.passes("method", **asked(registry))  # the check keeps nobody from going on
 
 

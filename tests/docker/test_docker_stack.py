@@ -161,7 +161,8 @@ def test_an_image_of_ones_own_answers_at_any_path(docked: Stack, engine: Engine)
     environment = {"variables": {"GREETING": "good day"}}
     docked.deploy(OWN, **wish, environment=environment)
     headers = {"Authorization": f"Bearer {docked.key()}"}
-    answer = httpx.get(f"{docked.gateway_url}/e/{OWN}/deep/page.txt", headers=headers, trust_env=False)
+    url = f"{docked.gateway_url}/e/{OWN}/deep/page.txt"
+    answer = httpx.get(url, headers=headers, trust_env=False, timeout=60)
     assert (answer.status_code, answer.text) == (200, "from 65532 with good day\n")
 
 

@@ -128,7 +128,7 @@ def test_a_model_py_gets_an_environment_and_answers(settings: Any) -> None:
         assert build.message == "Environment for python built."
         assert "orjson" in build.log
         address = endpoint.instances.live().get().address
-        answer = httpx.post(f"{address}/predict", json={"inputs": [[1, 2], [3, 4]]})
+        answer = httpx.post(f"{address}/predict", json={"inputs": [[1, 2], [3, 4]]}, timeout=60)
         assert answer.json()["outputs"] == [21, 49]
     finally:
         endpoint.delete_endpoint(by=None)

@@ -170,7 +170,7 @@ class Hurt(Stack):
         """What is counted once nothing more comes."""
 
         def written() -> bool:
-            health = httpx.get(f"{self.gateway_url}/healthz", trust_env=False).json()
+            health = httpx.get(f"{self.gateway_url}/healthz", trust_env=False, timeout=60).json()
             return bool(health["flush"]["unwritten_rows"] == 0 and health["in_flight"] == 0)
 
         until(written, seconds=60, every=0.1, what="the gateway to have written its counts")

@@ -119,6 +119,7 @@ def test_rest_answers_what_is_no_object_with_an_error(served: Stack, body: str) 
         content=body.encode("latin-1"),
         headers={"Authorization": f"Bearer {served.key()}", "Content-Type": "application/json"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["message"]
@@ -214,6 +215,7 @@ def test_a_body_of_two_lengths_is_refused(served: Stack, framing: str) -> None:
 
 
 def test_a_name_with_a_line_break_is_only_a_name(served: Stack) -> None:
-    answer = httpx.get(f"{served.console_url}/projects/demo/endpoints/%0d%0aSet-Cookie:%20a=b/", trust_env=False)
+    url = f"{served.console_url}/projects/demo/endpoints/%0d%0aSet-Cookie:%20a=b/"
+    answer = httpx.get(url, trust_env=False, timeout=60)
     assert "set-cookie" not in {name for name in answer.headers if "a=b" in answer.headers[name]}
     assert answer.status_code in (302, 404)

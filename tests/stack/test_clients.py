@@ -188,6 +188,7 @@ def test_its_own_host_name_leads_to_it(served: Stack) -> None:
         f"{served.gateway_url}/v1/models",
         headers={"Host": f"{NAME}.local.localhost", "Authorization": f"Bearer {served.key('inference')}"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"][0]["id"] == NAME

@@ -19,6 +19,7 @@ def test_the_whole_console_starts_twice_and_a_key_made_beside_it_works(house: Ho
         f"http://127.0.0.1:{house.console}/api/v1/endpoints",
         headers={"Authorization": f"Bearer {made.stdout.strip()}"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 200, answer.text
     status, seconds = house.end()
@@ -27,8 +28,8 @@ def test_the_whole_console_starts_twice_and_a_key_made_beside_it_works(house: Ho
 
     began = time.monotonic()
     house.start("manage.py", "up", "--no-input")
-    until(lambda: house.healthy(house.console) and house.healthy(house.gateway), seconds=60)
+    until(lambda: house.healthy(house.console) and house.healthy(house.gateway), seconds=120)
     print(f"second start to both healthy: {time.monotonic() - began:.1f} s")  # noqa: T201
     house.wait_ready()
     login = next(line for line in house.said.splitlines() if line.startswith("Log in")).split()[2]
-    assert httpx.get(login, trust_env=False).status_code == 200
+    assert httpx.get(login, trust_env=False, timeout=60).status_code == 200

@@ -109,13 +109,13 @@ class Shared:
             for half in (self.home / "removed").iterdir():
                 shutil.rmtree(half, ignore_errors=True)
             idle = [unit for unit in self._units() if self._may_go(unit.path, unit.used_at)]
-            missing = max(0, size + storage.SPARE - self._here())
-            if missing <= shutil.disk_usage(self.root).free + sum(unit.size for unit in idle):
+            missing, could_go = max(0, size - self._here()), sum(unit.size for unit in idle)
+            if missing + storage.SPARE <= shutil.disk_usage(self.root).free + could_go:
                 for unit in idle:
                     if self._remove(unit):
                         self.removed.append(unit)
                         return
-            self._refuse(missing)
+            self._refuse(missing, could_go)
 
     def _remove(self, unit: cache.Unit) -> bool:
         folder, aside = self.root / unit.path, self.home / "removed" / uuid.uuid4().hex
@@ -135,19 +135,18 @@ class Shared:
             return False
         return started < in_use.at - GRACE
 
-    def _refuse(self, missing: int) -> NoReturn:
-        room, in_use = self.room(), read(self.listed)
-        wanted = f"{readable(missing)} more" if missing > room.free else "more than that"
-        others = room.models - self.into.exists()
-        why = "none may go, because the console hasn't told yet which are in use"
+    def _refuse(self, missing: int, could_go: int) -> NoReturn:
+        disk, in_use = shutil.disk_usage(self.root), read(self.listed)
+        wanted = f"{readable(missing)} more, with {readable(storage.SPARE)} to spare" if missing else "more"
+        why = "Nothing there may go, as the console hasn't told yet what is in use."
         if in_use is not None:
             since = datetime.fromtimestamp(in_use.at - GRACE, UTC)
-            why = f"too few may go: they are in use, or were started since {since:%H:%M} UTC"
+            part = f"Only {readable(could_go)} of what lies there" if could_go else "Nothing of what lies there"
+            why = f"{part} may go; the rest is in use, was started since {since:%H:%M} UTC or is no model."
         raise SourceProblem(
             "disk_full",
-            f"The region's cache of models is full: {readable(room.free)} of {readable(room.total)} are free, and "
-            f"this model needs {wanted}. Of {others} other{'s' * (others != 1)} there {why}. Stop endpoints of "
-            "large models, or give the claim more storage.",
+            f"The region's cache of models is full: {readable(disk.free)} of {readable(disk.total)} are free, and "
+            f"this model needs {wanted}. {why} Stop endpoints of large models, or give the claim more storage.",
         )
 
     def _here(self) -> int:

@@ -160,8 +160,8 @@ def unknown(why: str) -> Capacity:
 
 
 def largest(there: Sequence[Node]) -> Amount:
-    """The piece with most GPUs, then memory, then CPU."""
-    return max((one.free for one in there), key=lambda free: (free.gpus, free.memory, free.cpu), default=Amount())
+    """The piece with most GPUs, then most of CPU and memory together: much of one is no use without the other."""
+    return max((one.free for one in there), key=lambda free: (free.gpus, free.cpu * free.memory), default=Amount())
 
 
 def shortage(pod: Object, there: Sequence[Node], gpu: str) -> str:

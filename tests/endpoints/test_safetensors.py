@@ -135,6 +135,36 @@ def test_vllm_needs_what_the_tensors_take_once_they_are_loaded() -> None:
     assert int8.parts.weights == int(32 * 10**9 * 1.02), "nothing says that the weights get smaller"
 
 
+@pytest.mark.parametrize(
+    ("engine", "llm", "gigabytes", "kib"),
+    [
+        ("pytorch", {"data_type": "float32"}, 32, 256),  # stored in half of that
+        ("pytorch", {"data_type": "float16"}, 16, 128),
+        ("pytorch", {"data_type": "float16", "quantization": "dynamic"}, 32, 256),  # what torch quantizes from
+        ("vllm", {"data_type": "float32"}, 32, 256),
+        ("vllm", {"data_type": "float16", "quantization": "static"}, 16, 128),
+        ("vllm", {"data_type": "int8"}, 16, 64),  # its cache is fp8
+        ("python", {"data_type": "float32"}, 16, 256),  # loaded as its own code does
+    ],
+)
+def test_weights_and_cache_are_of_the_type_that_the_engine_loads(
+    engine: str, llm: dict[str, Any], gigabytes: int, kib: int
+) -> None:
+    need = need_of(engine, LlmSpec(max_sequence_length=1024, **llm), llama("BF16", 16), card("NVIDIA H100", 80))
+    assert need is not None
+    assert need.parts is not None
+    assert need.parts.weights == int(gigabytes * 10**9 * 1.02)
+    assert need.parts.kv == 1024 * kib * 1024
+
+
+def test_only_engines_that_spread_over_cards_are_given_several() -> None:
+    llm = LlmSpec(data_type="float16")
+    one, four = (need_of("pytorch", llm, llama("F16", 16), card("NVIDIA T4", 16, count)) for count in (1, 4))
+    assert one is not None
+    assert four is not None
+    assert (one.parts, one.verdict) == (four.parts, "does_not_fit")
+
+
 def test_two_cards_share_the_weights() -> None:
     llm = LlmSpec(data_type="float16")
     one, two = (need_of("vllm", llm, llama(), card("NVIDIA T4", 16, count)) for count in (1, 2))

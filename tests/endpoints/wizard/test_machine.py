@@ -7,13 +7,18 @@ from dataclasses import asdict
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from django.utils.html import escape
 
 from endpoints import offers
 from endpoints.capacity import Capacity, Piece
 from endpoints.gguf import GGUFFacts
-from endpoints.models import InstanceType, ModelVersion, Region
+from endpoints.models import InstanceType, MeasuredMemory, ModelVersion, Region
+from endpoints.models.measured import model_digest
 from endpoints.spec import GIB
+from endpoints.templatetags.formats import bytes_binary
+from endpoints.wizard.judge import judge
+from endpoints.wizard.situation import Catalogue
 from tests import model_files
 from tests.endpoints.wizard.conftest import register
 from tests.endpoints.wizard.way import Way
@@ -96,6 +101,42 @@ def test_the_panel_says_whether_it_fits_and_what_would(way: Way, gib: float, wor
     assert words in page
     assert ("Largest length that fits: " in page) is (words in ("Fits: ", "Tight: only "))
     assert ("Most sequences of this length: " in page) is (words in ("Fits: ", "Tight: only "))
+
+
+def test_the_panel_says_what_bounds_a_length_and_goes_by_what_was_measured(way: Way) -> None:
+    way.to("machine")
+    way.passes("machine", instance_type="c6i.large")
+    page = way.see("llm")
+    assert "tokens, as many as it was trained for." in page
+    assert "was seen to use" not in page
+    situation = judge(way.fresh().answers, Catalogue(way.draft.project)).situation
+    assert situation.source
+    assert situation.look
+    assert situation.machine
+    model = model_digest(situation.source, situation.look.found.revision, situation.look.file, way.draft.project)
+    at = timezone.now()
+    MeasuredMemory.note(model, "llama.cpp", "float16", situation.machine, correction=GIB, used=2 * GIB, at=at)
+    before, after = (
+        one.estimate(situation.machine, length=2048, concurrency=1, data_type="float16")
+        for one in (situation, judge(way.fresh().answers, Catalogue(way.draft.project)).situation)
+    )
+    assert before
+    assert after
+    assert after.need_bytes == (before.need_bytes or 0) + GIB
+    assert f"{bytes_binary(after.need_bytes)}, by what an instance of this model was seen to use." in way.see(
+        "llm"
+    )
+
+
+def test_the_panel_tells_rearranged_weights_from_those_of_the_file(way: Way) -> None:
+    way.to("machine")
+    way.passes("machine", instance_type="c6i.large")
+    weigh(3)
+    version = ModelVersion.objects.get()
+    ModelVersion.objects.update(facts=version.facts | {"repacked_bytes": 2 * GIB})
+    page = way.see("llm")
+    assert "Tight: uses 4 GiB, and would use 5 GiB." in page
+    assert "Rearranged weights" in page
 
 
 def test_a_model_too_large_for_every_machine_is_never_deployed(way: Way) -> None:

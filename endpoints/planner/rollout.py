@@ -85,6 +85,7 @@ def needs_room(facts: EndpointFacts, observed: Mapping[str, Observed]) -> bool:
         seen.revision == target.number
         and seen.phase != Phase.EXITED
         and name not in leaving
+        and not seen.leaving
         and (since is None or seen.started_at >= since)
         for name, seen in observed.items()
     )
@@ -219,10 +220,10 @@ def _waited(one: InstanceFacts, at: datetime) -> timedelta:
 
 
 def _order(target: RevisionFacts | None, world: World, starts: int, retire: set[str], plan: Plan) -> None:
-    """One Apply a revision that must change."""
+    """One Apply a revision that must change. Those whose end is under way neither count nor are told again."""
     revisions = {one.revision_id for one in world.live} | set(world.strays)
     for revision_id in sorted(revisions | ({target.id} if target and starts else set())):
-        mine = [one.name for one in world.live if one.revision_id == revision_id]
+        mine = [one.name for one in world.live if one.revision_id == revision_id and one.name not in world.leaving]
         asked = [name for name in mine if name in retire]
         fresh = starts if target and revision_id == target.id else 0
         leaving = (*sorted(asked), *world.strays.get(revision_id, ()))

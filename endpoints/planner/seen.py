@@ -25,6 +25,7 @@ class World:
     strays: Mapping[int, tuple[str, ...]]  # revision id -> what runs though its row is closed
     held_up: Mapping[str, Observed]  # what keeps these from starting is known
     fetched: Mapping[str, tuple[int, int]]  # bytes of the model that came to these, and all
+    leaving: frozenset[str] = frozenset()  # their end is under way: the runtime counts them no more
 
 
 def look(
@@ -58,7 +59,8 @@ def look(
             failures.append(failure)
     held_up = {name: seen for name, seen in observed.items() if seen.phase == Phase.STARTING and seen.reason}
     fetched = {name: seen.fetched for name, seen in observed.items() if seen.fetched}
-    return World(tuple(live), tuple(failures), probes, strays, held_up, fetched)
+    leaving = frozenset(name for name, seen in observed.items() if seen.leaving)
+    return World(tuple(live), tuple(failures), probes, strays, held_up, fetched, leaving)
 
 
 def _discovered(facts: EndpointFacts, revision_id: int, seen: Observed, plan: Plan) -> InstanceFacts:
@@ -165,16 +167,26 @@ def _moved(one: InstanceFacts, seen: Observed, probe: Probe | None, at: datetime
         after = replace(after, address=seen.address)
     if one.state == InstanceState.STARTING and seen.phase == Phase.RUNNING:
         after = replace(after, state=InstanceState.LOADING)
-    if one.state != InstanceState.DRAINING and probe is not None:
+    if one.state != InstanceState.DRAINING and seen.leaving:
+        after = _sent_away(after, seen, at, plan)
+    elif one.state != InstanceState.DRAINING and probe is not None:
         after = _probed(after, probe, at, plan)
     changed = {
         name: getattr(after, name)
-        for name in ("address", "state", "ready_at", "unready_at", "probe_failures")
+        for name in ("address", "state", "ready_at", "draining_at", "unready_at", "probe_failures")
         if getattr(after, name) != getattr(one, name)
     }
     if changed:
         plan.instances.setdefault(one.name, {}).update(changed)
     return after
+
+
+def _sent_away(one: InstanceFacts, seen: Observed, at: datetime, plan: Plan) -> InstanceFacts:
+    """Somebody else ends it, as when a node is emptied: no crash, and some seconds to send nothing more."""
+    said = f"Instance {one.name} is ended by its region and takes no new requests."
+    note = _readiness("instance.draining", said, Severity.WARN, one, InstanceState.DRAINING)
+    plan.notes.append(replace(note, reason=seen.reason))
+    return replace(one, state=InstanceState.DRAINING, draining_at=at)
 
 
 def _probed(one: InstanceFacts, probe: Probe, at: datetime, plan: Plan) -> InstanceFacts:

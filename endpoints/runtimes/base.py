@@ -121,7 +121,8 @@ class Observed:
     it ended because this runtime was told to end it, by whomever. `reason` is a code for what ended it or keeps
     it from running, such as OOMKilled, Unschedulable or ImagePullBackOff, where the runtime knows one; while it
     starts, `message` then says the same in words. `fetched`: the bytes of its model that are there and all of
-    them, while the runtime brings it.
+    them, while the runtime brings it. `leaving`: it runs on for some seconds, but its end is under way, whoever
+    wished it: us, or somebody who empties its node (then `reason` says so). It counts no more.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Observed:
     asked: bool = False
     reason: str = ""
     fetched: tuple[int, int] | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True)

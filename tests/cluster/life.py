@@ -47,8 +47,8 @@ class Life:
     """Goes on in a thread of its own, or step by step with `tick`.
 
     `restarts`: whether the kubelet starts ended containers again. `making`: whether the ReplicaSet's controller
-    does its work. `ending`: ticks that a pod on its way out goes on for. `quota`: why pods can't be made.
-    `report`: what a fetch leaves as its container's last message.
+    does its work. `made_at`: when the last pod was made, as it says. `ending`: ticks that a pod on its way out
+    goes on for. `quota`: why pods can't be made. `report`: what a fetch leaves as its container's last message.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -64,7 +64,7 @@ class Life:
         self._ending: dict[str, int] = {}
         self._templates: dict[str, Object] = {}  # of each Deployment's present ReplicaSet
         self._count = 0
-        self._made = datetime.now(UTC) - timedelta(hours=1)
+        self.made_at = datetime.now(UTC) - timedelta(hours=1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -148,14 +148,14 @@ class Life:
     def _make(self, name: str, made_from: Object) -> None:
         letters = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
         template = copy.deepcopy(made_from)
-        self._made += timedelta(seconds=1)  # times have no fractions: here no two pods are of the same second
+        self.made_at += timedelta(seconds=1)  # times have no fractions: here no two pods are of the same second
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
                 **template["metadata"],
                 "name": f"{name}-6b9f7c-{letters}",
-                "creationTimestamp": self._made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "creationTimestamp": self.made_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
             },
             "spec": template["spec"],
             "status": {"phase": "Pending"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -130,7 +130,9 @@ class _Told:
         if self.at > deadline + LOST_AFTER:
             words = f"Its node {self.pod['spec'].get('nodeName', '')} doesn't answer; nobody saw how it ended"
             return {self.life: self.ended(self.life, None, words, "NodeLost", deadline)}
-        return {self.life: self.alive()}
+        target = reasons.condition(self.pod, "DisruptionTarget")
+        why = str(target.get("reason", "")) if target.get("status") == "True" else ""
+        return {self.life: replace(self.alive(), leaving=True, reason=why)}
 
     def alive(self) -> Observed:
         where = address(self.pod)

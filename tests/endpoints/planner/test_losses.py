@@ -55,6 +55,34 @@ def test_every_end_has_a_reason(world: World, code: int | None, message: str, re
     assert world.closed[gone]["message"]
 
 
+def test_one_that_its_region_ends_takes_nothing_new_and_is_no_crash(world: World) -> None:
+    """As when a node is drained: the cluster makes another by itself, and nobody is told to go for that."""
+    gone, other = world.running
+    world.runs[gone] = replace(world.runs[gone], leaving=True, reason="EvictionByEvictionAPI")
+    made = f"{gone}-again"
+    world.runs[made] = replace(
+        world.runs[other], name=made, phase=Phase.STARTING, address=None, started_at=world.now
+    )
+    planned = world.step()
+    assert world.rows("draining") == [gone]
+    told = next(note for note in planned.notes if note.kind == "instance.draining")
+    assert (told.instance, told.reason) == (gone, "EvictionByEvictionAPI")
+    world.run(until="active", seconds=30)
+    assert world.starts == 2
+    assert sorted(world.rows("ready")) == sorted([other, made])
+    del world.runs[gone]
+    world.run(seconds=60)
+    assert (world.closed[gone]["state"], world.facts.failures) == ("stopped", ())
+    assert sorted(world.running) == sorted([other, made])
+
+
+def test_one_that_its_region_ends_is_replaced_where_nobody_else_does_that(world: World) -> None:
+    gone = world.running[0]
+    world.runs[gone] = replace(world.runs[gone], leaving=True)
+    (order,) = world.plan().actions
+    assert (order.replicas, order.retire) == (2, ())  # type: ignore[union-attr]  # the one that stays, and another
+
+
 def test_one_that_vanished_without_a_trace_is_replaced(world: World) -> None:
     gone = world.running[0]
     del world.runs[gone]

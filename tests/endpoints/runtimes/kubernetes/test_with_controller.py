@@ -99,6 +99,7 @@ def test_an_evicted_one_is_sent_nothing_more_and_its_successor_stays(
     until(lambda: steer(steering, endpoint).status == "active", what=lambda: endpoint.status)
     first = Instance.objects.get()
     life.ending = 10**9  # what it carries takes its time
+    life.made_at = steering.clock()
     target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
     life.change(first.name, lambda status: {**status, "conditions": [*status["conditions"], target]})
     cluster.store.delete(("pods", NAMESPACE, first.name), {})
@@ -108,7 +109,7 @@ def test_an_evicted_one_is_sent_nothing_more_and_its_successor_stays(
     )
     first.refresh_from_db()
     assert first.state == "draining"
-    life.ending = 1
+    cluster.store.remove(("pods", NAMESPACE, first.name))
     until(lambda: steer(steering, endpoint) and len(runtime.observe()) == 1, what=lambda: f"{runtime.observe()}")
     first.refresh_from_db()
     assert first.state == "stopped"

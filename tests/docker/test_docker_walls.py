@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
-from endpoints.runtimes.base import Unavailable
+from endpoints.runtimes.base import Command, Image, Unavailable
 from endpoints.runtimes.docker.hosts import LOOPBACK, Host
 from endpoints.runtimes.docker.runtime import DockerRuntime
 from endpoints.runtimes.docker.walls import attempt
@@ -218,7 +218,7 @@ def test_subnets_that_run_out_are_said_in_words(machine: Machine, new: Callable[
         for number in range(8):
             machine.engine.client.create_network(f"taken-{number}")
     with pytest.raises(Unavailable, match="has no subnet left for the network of instances: remove networks"):
-        new("late").apply(workload(1))
+        new("late").prepare(Command(engine="custom", model="", alias="demo", image=Image(IMAGE)), print)
 
 
 def test_a_network_that_somebody_else_made_is_not_joined(engine: Engine, new_docker: New) -> None:

@@ -152,7 +152,7 @@ class DockerRuntime:
         return command.image is None or all(images.found(host, command) for host in self.hosts)
 
     def prepare(self, command: Command, report: Report) -> str:
-        """See Runtime.prepare: the image is brought to every host that can be asked."""
+        """See Runtime.prepare: the image is brought to every host that can be asked, and the network made."""
         said, away = [], []
         for host in self.hosts:
             try:
@@ -164,6 +164,8 @@ class DockerRuntime:
         return " ".join([*said, *away])
 
     def _bring(self, host: Host, command: Command, report: Report) -> str:
+        with self._lock("-placement"):
+            networks.join(host, self.installation, sealed=self.sealed)
         there = images.found(host, command)
         said = images.bring(host, command, report, self.vouched)
         now = images.found(host, command)

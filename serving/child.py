@@ -15,7 +15,7 @@ from serving.heard import Heard
 from serving.log import say
 
 DRAIN_SECONDS = 30.0
-END_SECONDS = 10.0  # for the engine's own end, once it has nothing to do
+END_SECONDS = 4.0  # more, for the engine's own end: a runtime kills 35 s after it asked
 
 
 def run(
@@ -62,11 +62,12 @@ def _unblocked() -> None:
 
 
 def _stopped(child: subprocess.Popen[bytes], busy: Callable[[], int]) -> int:
+    ends = time.monotonic() + DRAIN_SECONDS + END_SECONDS
     if not drained(busy, DRAIN_SECONDS):
         say(f"still busy after {DRAIN_SECONDS:.0f} s: cutting what is left")
     child.terminate()
     try:
-        child.wait(END_SECONDS)
+        child.wait(max(0.0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
         say("the engine did not end when told: killed")
         sys.stderr.flush()

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import IO
 
 KEPT = 400  # lines: the tracebacks of each of its processes, after one another
-END_SECONDS = 5.0  # a grandchild may keep the pipes open
+END_SECONDS = 0.5  # a grandchild may keep the pipes open
 
 
 class Heard:

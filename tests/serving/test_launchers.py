@@ -294,6 +294,34 @@ def test_a_program_is_ended_only_when_it_is_idle(tmp_path: Path, engine: str, na
         assert process.stderr.read() == "serving: SIGTERM: finishing what is in flight\n"
 
 
+STUBBORN = """
+import signal, pathlib
+signal.signal(signal.SIGTERM, lambda *_: pathlib.Path("told").touch())
+pathlib.Path("up").touch()
+while True:
+    signal.pause()
+"""
+PARENT = """
+import sys
+from serving import child
+child.DRAIN_SECONDS, child.END_SECONDS = 0.5, 0.5
+sys.exit(child.run([sys.executable, "-c", sys.argv[1]], lambda: 1))
+"""
+
+
+def test_an_engine_that_does_not_end_when_told_is_killed(tmp_path: Path) -> None:
+    variables = {**os.environ, "PYTHONPATH": os.getcwd()}
+    command = [sys.executable, "-c", PARENT, STUBBORN]
+    with subprocess.Popen(command, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True) as process:
+        until((tmp_path / "up").exists, what="an engine")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert (tmp_path / "told").exists()
+    assert said.splitlines()[-1] == "serving: the engine did not end when told: killed"
+
+
 @pytest.mark.parametrize(
     ("words", "code"), [("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)]
 )

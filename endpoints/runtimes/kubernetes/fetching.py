@@ -1,4 +1,4 @@
-"""How far the fetch of a pod's model is: the last thing that its fetching container said of it."""
+"""How far the fetch of a pod's model is: what its fetching container says of it, a JSON object on each line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from endpoints.runtimes.base import Observed, Phase
 from endpoints.runtimes.kubernetes import lives
 from endpoints.runtimes.kubernetes.api import Api, Refused, Silent, path_of
 from endpoints.runtimes.kubernetes.podspec import FETCH
+from endpoints.sources.store import readable
 
 FRESH = 1.0  # seconds for which what was read is good: that is as often as more is said
 MOST = 200  # pods remembered
@@ -56,11 +57,34 @@ class Fetching:
 
 def progress(text: str) -> Done | None:
     """From the last line that tells of bytes."""
-    for line in reversed(text.splitlines()):
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(told, dict) and isinstance(told.get("done"), int) and isinstance(told.get("total"), int):
-            return told["done"], told["total"]
-    return None
+    return next((done for line in reversed(text.splitlines()) if (done := _done(_told(line)))), None)
+
+
+def words(line: str) -> str:
+    """The same for people; as it is where it tells of nothing known."""
+    told = _told(line)
+    if done := _done(told):
+        return f"fetched {readable(done[0])} of {readable(done[1])}"
+    if told.get("waiting"):
+        return "waiting for another pod, which fetches the same or makes room"
+    if told.get("path"):
+        return f"the model is there: {told['path']}{_removed(told.get('cache'))}"
+    return str(told.get("error") or told.get("message") or line)
+
+
+def _removed(cache: Any) -> str:
+    gone = cache.get("removed") if isinstance(cache, dict) else 0
+    return f"; others had to go for it: {gone}, {readable(int(cache['removed_size']))}" if gone else ""
+
+
+def _done(told: Mapping[str, Any]) -> Done | None:
+    done, total = told.get("done"), told.get("total")
+    return (done, total) if isinstance(done, int) and isinstance(total, int) else None
+
+
+def _told(line: str) -> Mapping[str, Any]:
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -12,7 +12,6 @@ only lines of its time are told.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 from endpoints.runtimes.base import LogLine
 from endpoints.runtimes.kubernetes import lives
 from endpoints.runtimes.kubernetes.api import Api, Object, Refused, path_of
+from endpoints.runtimes.kubernetes.fetching import words
 from endpoints.runtimes.kubernetes.podspec import FETCH, MAIN
 from endpoints.runtimes.kubernetes.times import moment
 
@@ -182,17 +182,8 @@ def _status(pod: Object, container: str) -> Object:
 
 
 def readable(part: Part, text: str) -> str:
-    """A line of the fetch says its progress in JSON, which people would rather read as words."""
-    if part.container != FETCH or not text.startswith("{"):
-        return text
-    try:
-        told = json.loads(text)
-    except ValueError:
-        return text
-    done, total = told.get("done"), told.get("total")
-    if isinstance(done, int) and isinstance(total, int):
-        return f"fetched {done / 1024**3:.2f} of {total / 1024**3:.2f} GiB"
-    return str(told.get("error") or told.get("message") or text)
+    """A line of the fetch is JSON, which people would rather read as words."""
+    return words(text) if part.container == FETCH else text
 
 
 def _renumbered(found: list[tuple[LogLine, Mark]], after: int) -> list[tuple[LogLine, Mark]]:

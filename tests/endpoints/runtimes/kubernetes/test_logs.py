@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from endpoints.runtimes.kubernetes.fetching import words
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from tests.cluster.life import HELLO, LAST_WORDS, NAMESPACE, Life
 from tests.cluster.server import Cluster
@@ -64,3 +65,21 @@ def test_each_life_has_its_own_lines_or_none(
     life.stop()
     cluster.store.status(key, {**cluster.store.get(key)["status"], "containerStatuses": [told]})
     assert texts(runtime, f"{crashed}{life_name}") == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"done": 1048576, "total": 98362432}', "fetched 1 MiB of 93.8 MiB"),
+        ('{"waiting": true}', "waiting for another pod, which fetches the same or makes room"),
+        ('{"path": "/m/a", "cache": {"removed": 0, "removed_size": 0}}', "the model is there: /m/a"),
+        (
+            '{"path": "/m/a", "cache": {"removed": 2, "removed_size": 3221225472}}',
+            "the model is there: /m/a; others had to go for it: 2, 3 GiB",
+        ),
+        ('{"error": "No such bucket.", "code": "x"}', "No such bucket."),
+        ("Traceback: { not JSON", "Traceback: { not JSON"),
+    ],
+)
+def test_what_a_fetch_says_is_told_in_words(line: str, said: str) -> None:
+    assert words(line) == said

@@ -6,6 +6,7 @@ and place (huggingface.co/docs/safetensors/metadata_parsing).
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,9 @@ from typing import Any, Final
 Read = Callable[[str, int, int], bytes]
 LONGEST_HEADER: Final = 100 * 1024**2  # what the format itself allows
 LONGEST_CONFIG: Final = 1024**2
+PICKLED: Final = re.compile(r"(weights/)?pytorch_model[^/]*\.bin")
+NAMES: Final = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "int8"}
+WIDTHS: Final = {"F32": 4, "F16": 2, "BF16": 2}
 TELLING: Final = frozenset({"model_type", "hidden_size", "architectures", "text_config"})
 
 
@@ -41,9 +45,8 @@ class Weights:
     @property
     def dtype(self) -> str:
         """What most of it is stored as, in the words of the LLM settings; "" where unknown."""
-        names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "int8"}
         most = max(self.dtypes, key=lambda name: self.dtypes[name], default="")
-        return names.get(most, most.lower())
+        return NAMES.get(most, most.lower())
 
 
 def weights_of(sizes: Mapping[str, int], read: Read) -> Weights | None:
@@ -57,7 +60,7 @@ def weights_of(sizes: Mapping[str, int], read: Read) -> Weights | None:
         path for path in tensors if "/" not in path
     ] or tensors  # copies in folders beside those of the root
     if not tensors:
-        return Weights(None, None, config=config) if config else None
+        return _pickled(sizes, config) if config else None
     size: Counter[str] = Counter()
     elements = 0
     for path in tensors:
@@ -66,6 +69,16 @@ def weights_of(sizes: Mapping[str, int], read: Read) -> Weights | None:
             size[str(tensor["dtype"])] += end - start
             elements += math.prod(tensor["shape"])
     return Weights(sum(size.values()), elements, dict(size), config)
+
+
+def _pickled(sizes: Mapping[str, int], config: Mapping[str, Any]) -> Weights:
+    """Of pickled weights, which nobody opens to look: as large as their files, of the type that config names."""
+    size = sum(size for path, size in sizes.items() if PICKLED.fullmatch(path))
+    said = config.get("torch_dtype") or config.get("dtype")
+    dtype = next((dtype for dtype in WIDTHS if NAMES[dtype] == said), "")
+    if not size or not dtype:
+        return Weights(size or None, None, config=config)
+    return Weights(size, size // WIDTHS[dtype], {dtype: size}, config)
 
 
 def _tensors(path: str, size: int, read: Read) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from endpoints.memory import (
     shape_from_gguf,
 )
 from serving import llamacpp
+from serving.config import EngineConfig
 from tests.model_files import gguf
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -287,7 +288,10 @@ def test_what_llama_cpp_may_go_back_to_is_counted_and_bounded() -> None:
     on_gpu = need(GEMMA, engine="llama.cpp").parts
     assert on_gpu
     assert on_gpu.kv == kept(GEMMA, 4096, "llama.cpp", concurrency=2)
-    assert llamacpp.CHECKPOINTS == CHECKPOINTS
+    config = EngineConfig("llama.cpp", "/opt/model/a.gguf", "demo")
+    flags = llamacpp.flags(config, 8000)
+    assert flags[flags.index("--ctx-checkpoints") + 1] == str(CHECKPOINTS)
+    assert llamacpp.params(config, 8000).n_ctx_checkpoints == CHECKPOINTS
 
 
 def test_a_correction_holds_for_another_batch_size() -> None:

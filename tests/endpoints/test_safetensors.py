@@ -106,6 +106,22 @@ def test_nothing_known_is_none_and_a_config_alone_is_no_size() -> None:
     assert weights_of(known, read) is None, "a config of something else describes no model"
 
 
+def test_pickled_weights_are_as_large_as_their_files() -> None:
+    described = LLAMA_3_8B | {"torch_dtype": "float16"}
+    files = {"config.json": json.dumps(described).encode()} | dict.fromkeys(("pytorch_model-1-of-2.bin",), b"")
+    files |= {"pytorch_model-2-of-2.bin": b"", "training_args.bin": b"", "pytorch_model.bin.index.json": b"{}"}
+    known, read, asked = folder(files, {name: 8 * 10**9 for name in files if name.endswith(".bin")})
+    weights = weights_of(known, read)
+    assert weights is not None
+    assert (weights.bytes, weights.parameters, weights.dtype) == (16 * 10**9, 8 * 10**9, "float16")
+    assert asked == ["config.json"], "a pickle is never opened to look"
+    found = Found("0" * 40, (), (), "", None, weights=weights)
+    need = need_of("pytorch", LlmSpec(data_type="float32"), found, card("NVIDIA H100", 80))
+    assert need is not None
+    assert need.parts is not None
+    assert need.parts.weights == int(32 * 10**9 * 1.02)
+
+
 def card(gpu: str, memory: int, count: int = 1) -> InstanceType:
     return InstanceType(
         slug="g", vcpus=4, memory_bytes=16 * GIB, gpu=gpu, gpu_count=count, gpu_memory_bytes=memory * GIB

@@ -103,7 +103,7 @@ async def dialled(
 
 async def ending(socket: ClientConnection) -> tuple[int | None, str]:
     """How it ended, once it has: 1006 where nobody said goodbye."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await socket.wait_closed()
     return socket.close_code, socket.close_reason or ""
 

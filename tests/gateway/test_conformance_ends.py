@@ -219,7 +219,7 @@ async def test_a_caller_that_never_reads_is_cut_off_in_the_end(
         house(tmp_path, engine) as gateway,
         deaf(gateway, asked(body=STREAMED)),
     ):
-        await until(lambda: not gateway.server.lines, "the caller to be cut off", seconds=10)
+        await until(lambda: not gateway.server.lines, "the caller to be cut off")
         await until(lambda: engine.open == 0, "the engine to be let go")
         assert gateway.app.gateway.balancer.in_flight == {}
 

@@ -213,12 +213,12 @@ async def test_malformed_requests_cost_nothing(
     assert grown < 64, figures  # caches fill; what each request left behind would be far more in a long run
     assert seen[200] > 0
     assert seen[400] > 0
-    await until(lambda: not bounded.server.lines, "every connection to be let go", seconds=10)
+    await until(lambda: not bounded.server.lines, "every connection to be let go")
     await until(lambda: engine.open == 0, "the engine to be let go of")
     await until(lambda: bounded.app.gateway.balancer.in_flight == {}, "no request to be in flight")
     await still_serves(bounded)
     await until(lambda: not bounded.server.lines, "the last to be let go")
     bounded.app.gateway.pool.close()
     gc.collect()
-    await until(lambda: len(asyncio.all_tasks()) <= tasks, "every task to have ended", seconds=10)
-    await until(lambda: descriptors() <= files, f"every file to be closed, there were {files}", seconds=10)
+    await until(lambda: len(asyncio.all_tasks()) <= tasks, "every task to have ended")
+    await until(lambda: descriptors() <= files, f"every file to be closed, there were {files}")

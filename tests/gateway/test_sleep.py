@@ -24,7 +24,7 @@ def up(*engines: Engine) -> dict[str, Any]:
 
 
 async def all_of(calls: list["asyncio.Task[httpx.Response]"]) -> list[httpx.Response]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return list(await asyncio.gather(*calls))
 
 

@@ -71,7 +71,7 @@ class Door:
 
     async def reached(self, request_id: str, *states: str) -> dict[str, Any]:
         """Its status, once it is in one of these states."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found = await self.status(request_id)
                 if found["status"] in states:
@@ -97,12 +97,12 @@ async def door(folder: Path, here: World, *engines: Engine) -> AsyncIterator[Doo
     counted = Counted(meter)
     server = Server(assemble(meter, store, jobs=jobs))
     await server.start("127.0.0.1", 0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while server.app.keeper.routes.last is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     base, headers = f"http://127.0.0.1:{server.port}", {"authorization": f"Bearer {here.secret}"}
     try:
-        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=20, trust_env=False) as call:
+        async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60, trust_env=False) as call:
             yield Door(server, jobs, store, call, counted)
     finally:
         if not server.draining:  # the test has stopped it itself

@@ -180,7 +180,7 @@ async def test_what_the_engine_refuses_is_the_end_and_what_breaks_is_run_again(g
     request_id = await gate.submit()
     await until(lambda: len(engine.seen) >= 1, "a first run")
     engine.behaviour = "good"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await only()).state != State.QUEUED:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await in_database(lambda: AsyncRequest.objects.update(due_at=Now()))
@@ -205,7 +205,7 @@ async def test_a_revoked_keys_request_does_not_run(gate: Door, here: World, engi
     async def over() -> AsyncRequest:
         return await in_database(lambda: AsyncRequest.objects.get(request_id=second))
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (await over()).over:
             gate.look()
             await asyncio.sleep(0.02)
@@ -240,7 +240,7 @@ async def test_the_limits_of_the_key_that_asked_hold_at_its_turn(gate: Door, her
     await gate.refresh()
     ids = [await gate.submit() for _ in range(2)]
     await gate.reached(ids[0], "succeeded")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (row := await in_database(lambda: AsyncRequest.objects.get(request_id=ids[1]))).status != 429:
             gate.look()
             await asyncio.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import urllib.request
 from collections import defaultdict
@@ -21,14 +22,14 @@ MIB = 1 << 20
 
 
 def of_pods(found: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """CPU in thousandths and memory in bytes of the serving container, by pod."""
+    """CPU in thousandths, rounded up, and memory in bytes of the serving container, by pod."""
     used = {}
     for one in found:
         for container in one.get("containers") or ():
             if container["name"] == MAIN:
                 amounts = container.get("usage") or {}
                 cpu, memory = quantity(amounts.get("cpu")), quantity(amounts.get("memory"))
-                used[one["metadata"]["name"]] = (int(cpu * 1000), int(memory))
+                used[one["metadata"]["name"]] = (math.ceil(cpu * 1000), int(memory))
     return used
 
 

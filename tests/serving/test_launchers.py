@@ -174,11 +174,20 @@ def test_vllm_needs_a_folder_and_its_own_program(tmp_path: Path, monkeypatch: py
     assert caught.value.code == 72
 
 
+# What vLLM 0.32 said with two requests at work and one that waits.
+VLLM_METRICS = """\
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="demo"} 2.0
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="demo"} 1.0
+# TYPE vllm:num_requests_waiting_by_reason gauge
+vllm:num_requests_waiting_by_reason{engine="0",model_name="demo",reason="capacity"} 1.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="demo",reason="deferred"} 0.0
+"""
+
+
 def test_requests_are_counted_as_the_engines_count_them() -> None:
-    said = (
-        '# TYPE x gauge\nvllm:num_requests_running{model_name="demo"} 2.0\nvllm:num_requests_waiting{a="b"} 1.0\n'
-    )
-    assert vllm.in_flight(said) == 3
+    assert vllm.in_flight(VLLM_METRICS) == 3
     assert llamacpp.in_flight("llamacpp:requests_processing 2\nllamacpp:requests_deferred 1\n") == 3
 
 

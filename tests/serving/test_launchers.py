@@ -174,7 +174,7 @@ def test_vllm_needs_a_folder_and_its_own_program(tmp_path: Path, monkeypatch: py
     assert caught.value.code == 72
 
 
-# What vLLM 0.32 said with two requests at work and one that waits.
+# As vLLM 0.32 writes it, here with two requests at work and one that waits.
 VLLM_METRICS = """\
 # TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{engine="0",model_name="demo"} 2.0

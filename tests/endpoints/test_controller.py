@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -26,12 +25,9 @@ from tests.wait import until
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def steering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steering]:
-    made = Steering(InstantRuntime(), monkeypatch)
+@pytest.fixture(autouse=True)
+def model() -> None:
     register_model()
-    yield made
-    replace_runtime("local", None)
 
 
 def use(steering: Steering, runtime: InstantRuntime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,17 +17,8 @@ from endpoints.spec import SourceSpec
 from tests import make
 from tests.endpoints.steering import MODEL, Steering, register_model
 from tests.model_files import gguf
-from tests.runtimes import InstantRuntime
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def steering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steering]:
-    from endpoints.regions import replace_runtime  # noqa: PLC0415
-
-    yield Steering(InstantRuntime(), monkeypatch)
-    replace_runtime("local", None)
 
 
 def begun(kind: str = PhaseKind.VALIDATION, *, changed: dict[str, object] | None = None, **llm: object) -> Phase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -22,12 +21,9 @@ from tests.runtimes import AwayRuntime, CrashingRuntime, InstantRuntime, SlowRun
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def steering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steering]:
-    made = Steering(InstantRuntime(), monkeypatch)
+@pytest.fixture(autouse=True)
+def model() -> None:
     register_model()
-    yield made
-    replace_runtime("local", None)
 
 
 def swept(steering: Steering, turn: int = 0) -> list[int]:

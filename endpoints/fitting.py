@@ -19,6 +19,7 @@ from endpoints.memory import (
     shape_from_config,
     shape_from_gguf,
     stated,
+    usable_bytes,
 )
 from endpoints.models import InstanceType, Region
 from endpoints.sources import Found
@@ -134,7 +135,8 @@ def found_of(resolved: Mapping[str, Any]) -> Found:
 def device_of(machine: InstanceType) -> Device:
     """What one instance of this type may use."""
     if machine.has_gpu:
-        return Device("gpu", machine.gpu_memory_bytes, utilization=GPU_UTILIZATION)
+        given = usable_bytes(machine.gpu, machine.gpu_memory_bytes)
+        return Device("gpu", given, utilization=GPU_UTILIZATION)
     return Device("cpu", machine.memory_bytes)
 
 

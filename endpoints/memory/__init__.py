@@ -1,7 +1,7 @@
 """How much memory a model needs, and whether that fits: pure calculation, no I/O, no Django."""
 
 from endpoints.memory.estimate import Device, Estimate, Parts, Quick, Verdict, estimate, quick_estimate, stated
-from endpoints.memory.fit import KV_TYPE_FOR, format_problem, precision_problem
+from endpoints.memory.fit import KV_TYPE_FOR, format_problem, precision_problem, usable_bytes
 from endpoints.memory.from_config import shape_from_config
 from endpoints.memory.from_gguf import shape_from_gguf
 from endpoints.memory.kv import CHECKPOINTS, KV_TYPES, bytes_per_token, kv_bytes
@@ -27,4 +27,5 @@ __all__ = [
     "shape_from_config",
     "shape_from_gguf",
     "stated",
+    "usable_bytes",
 ]

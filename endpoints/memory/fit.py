@@ -24,6 +24,8 @@ CAPABILITIES: Final[dict[str, Capability]] = {
     "H200": (9, 0),
     "B200": (10, 0),
 }
+# GiB that the driver gives where the memory holds its own error correction: 15/16 of what the card is named for.
+USABLE_GIB: Final = {"T4": 15.0, "A10": 22.5, "A10G": 22.5, "L4": 22.5, "A40": 45.0, "L40": 45.0, "L40S": 45.0}
 BFLOAT16: Final[Capability] = (8, 0)
 
 # In llama.cpp the weights stay as the file has them; the data type is that of the key-value cache.
@@ -34,8 +36,16 @@ UNQUANTIZED: Final = frozenset({"", "none"})
 
 def capability_of(gpu: str) -> Capability | None:
     """(7, 5) of "T4", "NVIDIA T4" or "Tesla T4"; None of a card that isn't known."""
-    words = gpu.upper().replace("-", " ").split()
-    return next((CAPABILITIES[word] for word in words if word in CAPABILITIES), None)
+    return next((CAPABILITIES[word] for word in _words(gpu) if word in CAPABILITIES), None)
+
+
+def usable_bytes(gpu: str, named: int) -> int:
+    """What a card of this name and size gives to those who use it."""
+    return min([named, *(int(USABLE_GIB[word] * (1 << 30)) for word in _words(gpu) if word in USABLE_GIB)])
+
+
+def _words(gpu: str) -> list[str]:
+    return gpu.upper().replace("-", " ").split()
 
 
 def precision_problem(gpu: str | Capability, data_type: str) -> str | None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from endpoints.fitting import fit, found_of
+from endpoints.fitting import device_of, fit, found_of
 from endpoints.gguf import GGUFFacts, read_facts
 from endpoints.memory import KV_TYPE_FOR, KV_TYPES, format_problem, precision_problem
 from endpoints.models import InstanceType
+from endpoints.spec import GIB
 from tests import make
 from tests.model_files import gguf
 
@@ -40,6 +41,21 @@ def test_cards_since_ampere_can(gpu: str | tuple[int, int]) -> None:
 @pytest.mark.parametrize("data_type", ["float32", "float16", "int8"])
 def test_other_types_are_no_problem_for_a_t4(data_type: str) -> None:
     assert precision_problem("NVIDIA T4", data_type) is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "named", "usable"),
+    [
+        ("NVIDIA T4", 16, 15),
+        ("NVIDIA A10G", 24, 22.5),
+        ("NVIDIA A10G", 22, 22),
+        ("NVIDIA A100", 40, 40),
+        ("Acme", 9, 9),
+    ],
+)
+def test_a_card_gives_no_more_than_its_driver_has(gpu: str, named: int, usable: float) -> None:
+    machine = InstanceType(slug="g", vcpus=1, memory_bytes=GIB, gpu=gpu, gpu_count=1, gpu_memory_bytes=named * GIB)
+    assert device_of(machine).available_bytes == int(usable * GIB * 0.9)
 
 
 def test_a_card_nobody_knows_is_not_refused() -> None:

@@ -192,12 +192,12 @@ def test_two_cards_share_the_weights() -> None:
 def test_a_model_that_does_not_fit_says_what_would() -> None:
     llm = LlmSpec(data_type="float16", max_sequence_length=8192)
     spec = Spec(name="n", region="l", instance_type="g", source=SourceSpec(), framework="vllm", llm=llm)
-    need = need_of("vllm", llm, llama("F16", 16), card("NVIDIA T4", 20))
+    need = need_of("vllm", llm, llama("F16", 16), card("NVIDIA A100", 20))
     assert need is not None
     with pytest.raises(Unfit, match=f"What fits is {need.largest_length:,} tokens"):
-        fit(spec, llama("F16", 16), card("NVIDIA T4", 20))
+        fit(spec, llama("F16", 16), card("NVIDIA A100", 20))
     with pytest.raises(Unfit, match=r"has 10\.80 GiB\. Choose a larger machine\.$"):
-        fit(spec, llama("F16", 16), card("NVIDIA T4", 12))
+        fit(spec, llama("F16", 16), card("NVIDIA A100", 12))
     with pytest.raises(Unfit, match=r"32 attention heads can't be divided among 3 GPUs\. Choose a machine with"):
         fit(spec, llama("F16", 16), card("NVIDIA A100", 40, 3))
 

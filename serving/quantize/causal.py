@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import transformers
 
 from serving.config import EngineConfig, Refusal
 from serving.models.causal import CausalModel
-from serving.quantize import agreement, calibration, whole
+from serving.quantize import calibration, outcome, whole
 from serving.quantize import torch as tools
 
 
@@ -29,11 +30,13 @@ def quantized(config: EngineConfig, model: CausalModel) -> Mapping[str, Any]:
         raise Refusal(65, "torch's dynamic quantization works on CPUs only: take an instance type without a GPU")
     dataset = calibration.file(config)
     texts = [_text(model, one) for one in calibration.items(dataset)] if dataset else []
-    before, size = [_logits(model, text) for text in texts], tools.size(model.module)
-    model.module = tools.dynamic(model.module)
-    found = None
-    if texts:
-        found = agreement.agreement(before, [_logits(model, text) for text in texts])
+    size = tools.size(model.module)
+
+    def quantize() -> None:
+        model.module = tools.dynamic(model.module)
+
+    answers = (lambda: [_logits(model, text) for text in texts]) if texts else None
+    found = outcome.measured(config, [tools.VERSION, transformers.__version__], answers, quantize)
     return whole.report(config, found, size, tools.size(model.module), len(texts))
 
 

@@ -12,6 +12,7 @@ import torch
 
 from serving.config import Refusal
 
+VERSION = str(torch.__version__)
 DYNAMIC = {torch.nn.Linear, torch.nn.LSTM, torch.nn.GRU}
 
 

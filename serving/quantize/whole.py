@@ -12,7 +12,7 @@ from typing import Any
 
 from serving.config import EngineConfig, Refusal
 from serving.log import say
-from serving.quantize import agreement, calibration
+from serving.quantize import agreement, calibration, outcome
 
 Report = Mapping[str, Any]
 
@@ -50,12 +50,16 @@ def after(config: EngineConfig, model: Any) -> Report:
     if dataset is None and method == "static":
         raise Refusal(65, "static quantization needs a calibration dataset: name one among the model's files")
     items = calibration.items(dataset) if dataset else []
-    original, before_bytes = _answers(config, model, items), tools.size(module)
-    if method == "dynamic":
-        model.module = tools.dynamic(module)
-    else:
-        model.module = tools.static(module, lambda prepared: _observed(config, model, prepared, items))
-    found = agreement.agreement(original, _answers(config, model, items)) if items else None
+    before_bytes = tools.size(module)
+
+    def quantize() -> None:
+        if method == "dynamic":
+            model.module = tools.dynamic(module)
+        else:
+            model.module = tools.static(module, lambda prepared: _observed(config, model, prepared, items))
+
+    answers = (lambda: _answers(config, model, items)) if items else None
+    found = outcome.measured(config, [tools.VERSION], answers, quantize)
     return report(config, found, before_bytes, tools.size(model.module), len(items))
 
 

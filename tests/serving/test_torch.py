@@ -32,6 +32,7 @@ from safetensors.torch import load_file
 
 class Model:
     example = [0.0] * 64
+    asked = 0
 
     def load(self, path):
         self.module = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 4))
@@ -39,11 +40,12 @@ class Model:
         self.module.eval()
 
     def predict(self, inputs):
+        self.asked += len(inputs)
         with torch.inference_mode():
             return list(self.module(torch.tensor(inputs)).softmax(-1))
 
     def metadata(self):
-        return {"layers": sorted({type(one).__module__ for one in self.module.modules()})}
+        return {"layers": sorted({type(one).__module__ for one in self.module.modules()}), "asked": self.asked}
 """
 
 LANGUAGE = """
@@ -105,6 +107,20 @@ def test_a_module_is_quantized_and_checked(classifier: Path, tmp_path: Path, met
     assert shown["quantization"]["bytes"] < shown["quantization"]["original_bytes"]
     assert 0.8 <= shown["quantization"]["agreement"] <= 1
     assert any("quantized" in one for one in shown["layers"])
+
+
+@pytest.mark.parametrize(("method", "again"), [("dynamic", 0), ("static", 64)])
+def test_what_a_module_keeps_is_measured_at_its_first_start(
+    classifier: Path, tmp_path: Path, method: str, again: int
+) -> None:
+    given = {"cache": str(tmp_path / "cache"), "parallel": 8, **quantizing(method, accuracy_threshold=0.8)}
+    shown = []
+    for _ in range(2):
+        (tmp_path / "address").unlink(missing_ok=True)
+        with running(tmp_path, classifier, "pytorch", python=PYTHON, **given) as server:
+            shown.append(server.until_ready(180).ask("/metadata")[1])
+    assert shown[0]["quantization"] == shown[1]["quantization"]
+    assert [one["asked"] for one in shown] == [2 * 64 + again + 1, again + 1]  # the warm-up is one
 
 
 def test_qat_needs_a_model_that_was_trained_so(classifier: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from endpoints.runtimes.docker.record import Record
 
 EVERY = 3600.0  # seconds after which it is tried again
 LABEL = "tir.trial"
-STAND = "import signal; signal.alarm(60); signal.pause()"
+LASTS = 60  # seconds at most
+STAND = f"import signal; signal.alarm({LASTS}); signal.pause()"
 CLOSED_PORT = 1  # nobody listens there: a host that lets in what comes refuses
 METADATA = "yes:169.254.169.254:80"
 ITSELF = f"any:{LOOPBACK}:{CLOSED_PORT}"  # answers in any case, or the trial tells nothing
@@ -131,7 +132,7 @@ def attempt(host: Host, installation: str, network: str, image: str) -> Reached:
         ]
         code = Path(trial.__file__).read_text("utf-8")
         with _running(client, place, installation, [code, *calls]) as caller:
-            status = int(client.wait(caller)["StatusCode"]) - trial.MARK
+            status = int(client.wait(caller, timeout=LASTS)["StatusCode"]) - trial.MARK
         stood = client.inspect_container(other)["State"]["Running"]
     if not (stood and status & 1 and 0 < status < 1 << len(calls)):
         raise Unavailable(f"the trial in a container of {image} on {host.name} broke off")
@@ -147,6 +148,7 @@ def _running(client: APIClient, place: Place, installation: str, arguments: Sequ
         "Entrypoint": ["python3", "-c"],
         "Cmd": list(arguments),
         "User": place.user,
+        "Env": ["NVIDIA_VISIBLE_DEVICES=void"],
         "Labels": {"tir.installation": installation, LABEL: ""},
         "ExposedPorts": {port: {}},
         "Healthcheck": {"Test": ["NONE"]},

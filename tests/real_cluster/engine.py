@@ -28,7 +28,8 @@ def main(behave: str) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: os._exit(KILLED))
     print("hello from the engine", flush=True)
     if behave == "crash":
-        sys.exit("the engine gave up")
+        print("the engine gave up", flush=True)  # by the same stream: a node may swap lines of two
+        sys.exit(1)
     hoard = []
     while behave == "hungry":
         hoard.append(os.urandom(1 << 20))

@@ -28,8 +28,9 @@ def gone(pid: int) -> bool:
 def test_says_where_the_console_is_how_to_log_in_and_where_the_data_lives(house: House) -> None:
     house.stage()
     house.wait_ready()
-    console, login, data = house.said.strip().splitlines()[-3:]
+    console, gateway, login, data = house.said.strip().splitlines()[-4:]
     assert console.split()[1] == f"http://127.0.0.1:{house.console}"
+    assert gateway.split()[1] == f"http://127.0.0.1:{house.gateway}"
     assert login.split()[2] == f"http://127.0.0.1:{house.console}/login/link/for-you/"
     assert data.split()[1] == str(house.data)
 

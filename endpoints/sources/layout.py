@@ -47,8 +47,19 @@ NEEDS: Final[Mapping[str, str]] = {
 PICKLED: Final = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 WEIGHTS: Final = PICKLED | {".safetensors", ".gguf", ".onnx", ".h5", ".keras", ".npz", ".npy", ".pb"}
 TOKENIZERS: Final = frozenset(
-    {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json"}
+    {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tekken.json", "vocab.txt", "vocab.json"}
 )
+TOKENIZING: Final = TOKENIZERS | {"merges.txt", "special_tokens_map.json", "added_tokens.json"}
+# name → what it's for, of the files that transformers writes beside the weights
+BESIDE: Final[Mapping[str, str]] = {
+    "generation_config.json": "How text is generated where a call leaves it open.",
+    "chat_template.jinja": "How a conversation becomes one text.",
+    "chat_template.json": "How a conversation becomes one text.",
+    "preprocessor_config.json": "How images and sounds are read.",
+    "processor_config.json": "How images and sounds are read.",
+    "model.safetensors.index.json": "Which weights lie in which file.",
+    "pytorch_model.bin.index.json": "Which weights lie in which file.",
+}
 MOST_TEXT: Final = 4 << 20  # bytes of a file that is read whole
 MOST_NOTES: Final = 300
 
@@ -231,7 +242,8 @@ class _Folder:
         return (
             suffix in WEIGHTS
             or path.split("/", maxsplit=1)[0] in ("weights", "tokenizer")
-            or path.rsplit("/", maxsplit=1)[-1] in TOKENIZERS
+            or (name := path.rsplit("/", maxsplit=1)[-1]) in TOKENIZING
+            or name in BESIDE
         )
 
     def _role(self, path: str, suffix: str) -> str:
@@ -241,7 +253,10 @@ class _Folder:
                 ".onnx": "An ONNX model.",
                 ".safetensors": "Safetensors weights.",
             }.get(suffix, "Weights.")
-        if path.startswith("tokenizer/") or path.rsplit("/", maxsplit=1)[-1] in TOKENIZERS:
+        name = path.rsplit("/", maxsplit=1)[-1]
+        if name in BESIDE:
+            return BESIDE[name]
+        if path.startswith("tokenizer/") or name in TOKENIZING:
             return "Part of the tokenizer."
         if path.startswith("weights/"):
             return "Lies with the weights."

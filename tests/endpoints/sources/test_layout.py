@@ -164,7 +164,7 @@ def test_pickles_and_missing_weights_and_tokenizers_are_warned_of_not_refused() 
 def test_what_transformers_writes_beside_the_weights_is_known_by_what_it_is_for() -> None:
     names = ["chat_template.jinja", "generation_config.json", "special_tokens_map.json", "tekken.json"]
     layout = judged(dict.fromkeys(["config.json", "model.safetensors", *names], b"{}"), "vllm")
-    assert {note.path: note.said for note in layout.notes if note.path in names} == {
+    assert {note.path: note.text for note in layout.notes if note.path in names} == {
         "chat_template.jinja": "How a conversation becomes one text.",
         "generation_config.json": "How text is generated where a call leaves it open.",
         "special_tokens_map.json": "Part of the tokenizer.",

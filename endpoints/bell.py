@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 AT_WORK = "tir:look-again:"  # and the endpoint's id: a list that a run at work waits on
 LONGEST_WAIT = 0.5  # seconds
+RUNG = "tir:rung:"  # and a group: it was rung not long ago
+OPENS_WITHIN = 15  # seconds from a page's rendering to its open socket, or the page asks anew by itself
 
 __all__ = ["ROUTES", "push", "ring_controller", "ring_gateway", "ring_pages", "send", "valkey"]
 
@@ -67,9 +69,15 @@ def ring_pages(project_id: int, endpoint_id: int | None, what: Sequence[str]) ->
 
 
 def push(project_id: int, endpoint_id: int | None, message: dict[str, object]) -> None:
-    """Send one live message to everybody who looks at the project or the endpoint."""
+    """Send one live message to everybody who looks at the project or the endpoint; who is about to look hears by
+    `rung` that something was sent."""
     groups = [project_group(project_id)] + ([endpoint_group(endpoint_id)] if endpoint_id else [])
-    publish([(group, live_message(message)) for group in groups])
+    publish([(group, live_message(message)) for group in groups], noted=groups)
+
+
+def rung(group: str) -> bool:
+    """Whether a page of this group that is opening now may have been rendered before something changed."""
+    return bool(valkey().exists(f"{RUNG}{group}"))
 
 
 def live_message(message: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def live_message(message: dict[str, Any]) -> dict[str, Any]:
     return {"type": "live.message", "message": message}
 
 
-def publish(events: Sequence[tuple[str, dict[str, Any]]]) -> bool:
+def publish(events: Sequence[tuple[str, dict[str, Any]]], *, noted: Sequence[str] = ()) -> bool:
     """Send each event to its group's sockets; False when Valkey is away (pages then ask by themselves).
 
     The same wire form as the channel layer's own `group_send`, which needs an event loop and, from a
@@ -89,6 +97,8 @@ def publish(events: Sequence[tuple[str, dict[str, Any]]]) -> bool:
     config: Any = settings.CHANNEL_LAYERS["default"]["CONFIG"]
     try:
         pipe = valkey().pipeline(transaction=False)
+        for group in noted:  # first: whoever joins in between is told twice rather than not at all
+            pipe.set(f"{RUNG}{group}", 1, ex=OPENS_WITHIN)
         for group, event in events:
             pipe.publish(f"{config['prefix']}__group__{group}", layer.serialize(event))
         pipe.execute()

@@ -1,6 +1,6 @@
 """Live pages: one socket a page, for what changes, what is measured, what is logged, and what a person asks.
 
-    from the server  {"type": "doorbell", "what": [fragment, …]}      fetch these anew
+    from the server  {"type": "doorbell", "what": [fragment, …] | null}  fetch these anew, or all
                      {"type": "tick", "at", "data"}                   see monitoring.tick
                      {"type": "log", "instance", "lines": [{"seq", "at", "stream", "text"} | {"gap": true}]}
                      {"type": "result", "ok", "message", "id", …}     the answer to whatever was asked
@@ -63,6 +63,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.door = await access.door(self.user, names["project"], names.get("endpoint"))
             await self.channel_layer.group_add(self.door.group, self.channel_name)
             await self._mark()
+            if await sync_to_async(bell.rung, thread_sensitive=False)(self.door.group):
+                self._answer({"type": "doorbell", "what": None})
         except Closed as closed:
             await self.close(code=closed.code)
             return

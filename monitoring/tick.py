@@ -30,6 +30,7 @@ from monitoring.numbers import Facts
 from monitoring.presence import Watched
 
 CHART_SECONDS = 5
+CHARTED = "tir:charted:"  # and a span of CHART_SECONDS by its number: its points are on their way
 Json = dict[str, Any]
 Message = tuple[str, Json]  # group, message
 
@@ -38,11 +39,19 @@ def tick(*, at: datetime) -> int:
     """Send what is watched its numbers; how many messages."""
     try:
         watched = presence.watched(bell.valkey(), at=at.timestamp())
+        charts = bool(watched) and first_in_its_span(bell.valkey(), at=at)
     except (redis.RedisError, OSError):
         return 0
-    messages = messages_for(watched, at=at) if watched else []
+    messages = messages_for(watched, at=at, charts=charts) if watched else []
     bell.publish([(group, event) for group, message in messages for event in events_of(message)])
     return len(messages)
+
+
+def first_in_its_span(valkey: redis.Redis, *, at: datetime) -> bool:
+    """Whether this tick brings the points of charts: whichever comes first in CHART_SECONDS, since on a busy
+    machine some never come."""
+    key = f"{CHARTED}{int(at.timestamp()) // CHART_SECONDS}"
+    return bool(valkey.set(key, 1, nx=True, ex=10 * CHART_SECONDS))
 
 
 def events_of(message: Json) -> list[Json]:
@@ -62,7 +71,7 @@ def _encoded(message: Json) -> str:
     return json.dumps(message, separators=(",", ":"), allow_nan=False)
 
 
-def messages_for(watched: Watched, *, at: datetime) -> list[Message]:
+def messages_for(watched: Watched, *, at: datetime, charts: bool = False) -> list[Message]:
     """One message for each watched group, in a number of queries that doesn't depend on how many there are."""
     wanted = Q(pk__in=watched.endpoints) | Q(project_id__in=watched.projects)
     endpoints = list(Endpoint.objects.living().filter(wanted).select_related("region").order_by("name"))
@@ -71,7 +80,10 @@ def messages_for(watched: Watched, *, at: datetime) -> list[Message]:
     single = [endpoint for endpoint in endpoints if endpoint.pk in watched.endpoints]
     parts = extras.gather(single, at=at) if single else {}
     messages: list[Message] = [
-        (bell.endpoint_group(one.pk), _message(endpoint_data(one, facts[one.pk], parts[one.pk], at=at), at))
+        (
+            bell.endpoint_group(one.pk),
+            _message(endpoint_data(one, facts[one.pk], parts[one.pk], at=at, charts=charts), at),
+        )
         for one in single
     ]
     rows: dict[int, list[Endpoint]] = defaultdict(list)
@@ -86,7 +98,7 @@ def _message(data: Json, at: datetime) -> Json:
     return {"type": "tick", "at": at.isoformat(), "data": data}
 
 
-def endpoint_data(endpoint: Endpoint, facts: Facts, parts: Sequence[Part], *, at: datetime) -> Json:
+def endpoint_data(endpoint: Endpoint, facts: Facts, parts: Sequence[Part], *, at: datetime, charts: bool) -> Json:
     status = Status(endpoint.status)
     tiles = [*numbers.tiles(facts), *(tile for part in parts for tile in part.tiles)]
     data: Json = {
@@ -102,7 +114,7 @@ def endpoint_data(endpoint: Endpoint, facts: Facts, parts: Sequence[Part], *, at
             for one in facts.used
         },
     }
-    if int(at.timestamp()) % CHART_SECONDS == 0:
+    if charts:
         data["charts"] = chart_points(facts, parts, at=at)
     return data
 

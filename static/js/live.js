@@ -6,7 +6,6 @@ import { SILENT, connect, live, send, state } from "./socket.js";
 import { toast } from "./toast.js";
 
 const POLL = 5000;
-const LATE = 1000; // ms after which a line that opens may have missed a ring for what the page shows
 const ENDED = {
   4401: "You are logged out. Reload this page to log in again;",
   4404: "This is gone, or no longer yours to see;",
@@ -207,7 +206,7 @@ live.addEventListener("beat", () => {
 live.addEventListener("refused", ({ detail }) => (page.ended = ENDED[detail.code]));
 live.addEventListener("open", () => {
   page.updated = Date.now();
-  if (page.seen || Date.now() - page.loaded > LATE) ring(null);
+  if (page.seen || Date.now() - page.loaded > SILENT) ring(null); // what rang shortly before, the server says
   page.seen = true;
 });
 

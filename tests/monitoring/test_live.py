@@ -312,6 +312,19 @@ def test_a_doorbell_reaches_the_page_of_its_endpoint(endpoint: Endpoint) -> None
     run(scene)
 
 
+def test_a_page_that_opens_just_after_something_rang_is_told_to_fetch_all_of_it_anew(endpoint: Endpoint) -> None:
+    alice = cookie_of(make.user("alice"))
+    bell.push(endpoint.project_id, endpoint.pk, {"type": "doorbell", "what": ["status"]})
+
+    async def scene() -> None:
+        one = socket(path_of(endpoint), alice)
+        await one.connect(timeout=30)
+        assert await one.receive_json_from(timeout=30) == {"type": "doorbell", "what": None}
+        await one.disconnect()
+
+    run(scene)
+
+
 def test_an_open_page_counts_as_looked_at_and_hears_beats(endpoint: Endpoint) -> None:
     alice = cookie_of(make.user("alice"))
 

@@ -33,8 +33,9 @@ def endpoint() -> Endpoint:
     return make.endpoint(ready=1, at=AT - timedelta(hours=1))
 
 
-def data_of(endpoint: Endpoint, *, at: object = AT) -> dict[str, object]:
-    (_, message), *_ = tick.messages_for(Watched(frozenset({endpoint.pk}), frozenset()), at=at)  # type: ignore[arg-type]
+def data_of(endpoint: Endpoint, *, charts: bool = False) -> dict[str, object]:
+    watched = Watched(frozenset({endpoint.pk}), frozenset())
+    (_, message), *_ = tick.messages_for(watched, at=AT, charts=charts)
     json.dumps(message, allow_nan=False)
     data: dict[str, object] = message["data"]
     return data
@@ -114,12 +115,22 @@ def test_a_missing_sample_is_not_measured_and_an_old_one_says_nothing(endpoint: 
     assert str(now["gpu"]["value"]).startswith("Not measured here: ")
 
 
-def test_charts_get_their_points_every_five_seconds_with_one_number_a_trace(endpoint: Endpoint) -> None:
-    points = data_of(endpoint)["charts"]
+def test_charts_get_their_points_with_one_number_a_trace(endpoint: Endpoint) -> None:
+    points = data_of(endpoint, charts=True)["charts"]
     assert {"requests", "latency", "cpu", "memory", "gpu", "instances", "cost"} <= set(points)  # type: ignore[call-overload]
     assert len(points["requests"]["y"]) == 4  # type: ignore[index]
     assert points["latency"]["y"] == [None, None, None]  # type: ignore[index]
-    assert "charts" not in data_of(endpoint, at=AT + timedelta(seconds=1))
+    assert "charts" not in data_of(endpoint)
+
+
+def test_charts_get_points_once_in_five_seconds_also_where_ticks_are_left_out() -> None:
+    start = AT.replace(second=0)
+    for key in bell.valkey().scan_iter(match=f"{tick.CHARTED}*"):
+        bell.valkey().delete(key)
+    came = (0, 1, 4, 7, 8, 14)
+    assert [
+        second for second in came if tick.first_in_its_span(bell.valkey(), at=start + timedelta(seconds=second))
+    ] == [0, 7, 14]
 
 
 def test_nobody_looking_means_no_work(
@@ -131,7 +142,7 @@ def test_nobody_looking_means_no_work(
 
 def test_a_tick_is_encoded_once_and_its_points_travel_apart(endpoint: Endpoint) -> None:
     watched = Watched(frozenset({endpoint.pk}), frozenset())
-    ((_, message),) = tick.messages_for(watched, at=AT)
+    ((_, message),) = tick.messages_for(watched, at=AT, charts=True)
     numbers, points = tick.events_of(message)
     assert (numbers["charts"], points["charts"]) == (False, True)
     said, drawn = json.loads(numbers["text"]), json.loads(points["text"])

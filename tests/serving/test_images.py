@@ -47,14 +47,15 @@ def test_nothing_that_answers_is_not_healthy(monkeypatch: pytest.MonkeyPatch) ->
 
 
 FIRST = """
-import os, signal, sys, time
+import signal, sys
 from serving import first
 first.stand_in()
 if sys.argv[1] == "end":
     sys.exit(7)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("up", flush=True)
-time.sleep(60)
+if signal.sigtimedwait([signal.SIGTERM], 60):
+    sys.exit(5)
 """
 
 

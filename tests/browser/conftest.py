@@ -62,6 +62,14 @@ def of_others(said: ConsoleMessage) -> bool:
     return shot or "plotly" in str(said.location.get("url"))
 
 
+def of_replaced_requests(said: ConsoleMessage) -> bool:
+    """What htmx calls an error when newer input, or leaving the page, ends a request.
+
+    Of one that failed the browser speaks too, and htmx by another name.
+    """
+    return said.text.startswith(("htmx:afterRequest,", "htmx:sendAbort,"))
+
+
 def _breach(said: ConsoleMessage) -> bool:
     """A breach of the content policy that is our own."""
     return "Content Security Policy" in said.text and not of_others(said)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from tests.browser.conftest import of_others
+from tests.browser.conftest import of_others, of_replaced_requests
 from tests.browser.screens import shoot
 from tests.browser.story import SLOW, Person
 from tests.stack.whole import SESSION, Stack
@@ -27,7 +27,7 @@ def person(page: Page, stack: Stack) -> Iterator[Person]:
     wrong: list[str] = []
 
     def hear(said: ConsoleMessage) -> None:
-        if said.type == "error" and not of_others(said):
+        if said.type == "error" and not of_others(said) and not of_replaced_requests(said):
             wrong.append(f"{said.text} at {said.location} on {page.url}")
 
     page.on("console", hear)

@@ -66,4 +66,13 @@ document.addEventListener("htmx:responseError", (event) => {
   if (event.detail.elt.matches("[data-refresh]")) return; // nobody asked for it; the banner says what is wrong
   toast(`The console answered ${event.detail.xhr.status}. Nothing was changed; try again in a moment.`, { tone: "bad" });
 });
+// Said once, and gone when an answer comes again. A request that leaving the page ends is no failure.
+let unreachable = null;
+let leaving = false;
+addEventListener("pagehide", () => (leaving = true));
+document.addEventListener("htmx:sendError", (event) => {
+  if (leaving || unreachable?.isConnected || event.detail.elt.matches("[data-refresh]")) return;
+  unreachable = toast("The console can't be reached: what you see may be old. Try again in a moment.", { tone: "bad" });
+});
+document.addEventListener("htmx:afterOnLoad", () => unreachable?.remove());
 for (const box of document.querySelectorAll("[data-toast]")) leave(box);

@@ -61,6 +61,21 @@ def test_the_panel_follows_the_fields_and_a_refused_machine_cant_be_chosen(enter
     expect(page.get_by_label("c6i.xlarge")).to_be_checked()
 
 
+def test_a_console_that_cant_be_reached_is_said_until_it_answers_again(entered: Page) -> None:
+    page = entered
+    page.get_by_role("button", name="Keep the rest as proposed").click()
+    page.wait_for_url("**/summary/")
+    page.locator(".stepper a", has_text="Machine").click()
+    page.wait_for_url("**/machine/")
+    page.route("**/panel/**", lambda route: route.abort("connectionrefused"))
+    page.locator("label", has_text="c6i.xlarge").click()
+    said = page.get_by_text("The console can't be reached")
+    expect(said).to_be_visible()
+    page.unroute("**/panel/**")
+    page.locator("label", has_text="c6i.large").click()
+    expect(said).to_have_count(0)
+
+
 def test_errors_take_the_focus_to_the_first_field(entered: Page) -> None:
     page = entered
     page.locator("#id_name").fill("Not A Name")

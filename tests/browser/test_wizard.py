@@ -47,12 +47,16 @@ def test_the_way_through_with_everything_as_proposed(entered: Page) -> None:
     page.wait_for_url("**/endpoints/smollm2-135m-instruct/")
 
 
-def test_the_panel_follows_the_fields_and_a_refused_machine_cant_be_chosen(entered: Page) -> None:
-    page = entered
+def on_machine(page: Page) -> Page:
     page.get_by_role("button", name="Keep the rest as proposed").click()
     page.wait_for_url("**/summary/")
     page.locator(".stepper a", has_text="Machine").click()
     page.wait_for_url("**/machine/")
+    return page
+
+
+def test_the_panel_follows_the_fields_and_a_refused_machine_cant_be_chosen(entered: Page) -> None:
+    page = on_machine(entered)
     page.locator("label", has_text="c6i.xlarge").click()
     expect(page.locator("#panel")).to_contain_text("₹6.40")
     page.locator("label", has_text="p4d.xlarge").click(force=True)
@@ -62,11 +66,7 @@ def test_the_panel_follows_the_fields_and_a_refused_machine_cant_be_chosen(enter
 
 
 def test_a_console_that_cant_be_reached_is_said_until_it_answers_again(entered: Page) -> None:
-    page = entered
-    page.get_by_role("button", name="Keep the rest as proposed").click()
-    page.wait_for_url("**/summary/")
-    page.locator(".stepper a", has_text="Machine").click()
-    page.wait_for_url("**/machine/")
+    page = on_machine(entered)
     page.route("**/panel/**", lambda route: route.abort("connectionrefused"))
     page.locator("label", has_text="c6i.xlarge").click()
     said = page.get_by_text("The console can't be reached")

@@ -62,6 +62,7 @@ class Fault:
     whole: bool = False  # ignore Range
     garbage: bool = False  # 200 with something that is no Hub's answer
     corrupt: bool = False  # the right length with the wrong bytes
+    body: bytes = b""  # this instead, as a page that a network puts in front
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.body, self.fault = body, hub.take_fault(path)
         if self.fault.status:
             return self._send(self.fault.status, b"{}", self.fault.headers)
+        if self.fault.body:
+            return self._send(200, self.fault.body, {})
         if self.fault.garbage:
             return self._send(200, b"<html>Welcome to the hotel's network</html>", {})
         for pattern, act in ((API, self._info), (TREE, self._tree), (RESOLVE, self._resolve), (CDN, self._cdn)):

@@ -42,7 +42,7 @@ Open = Callable[[int], AbstractContextManager[Stream]]
 
 @dataclass(frozen=True)
 class Digest:
-    """What a file's bytes must come to: "sha256", "md5" or "crc32c", in hexadecimal."""
+    """What a file's bytes must come to: "sha256", "md5", "crc32c" or "git-blob SIZE", in hexadecimal."""
 
     name: str
     value: str
@@ -148,8 +148,7 @@ def http_stream(
         raise_for_status(response)
         said = response.headers.get("Content-Range", "")
         resumes = response.status_code == 206 and said.startswith(f"bytes {offset}-")
-        size = int(response.headers.get("Content-Length", PIECE))
-        yield Stream(offset if resumes else 0, response.iter_raw(PIECE if size > PIECE else None))
+        yield Stream(offset if resumes else 0, response.iter_raw())  # as they come: a slow server is to be seen
 
 
 def http_piece(
@@ -187,6 +186,7 @@ def _write(pieces: Iterator[bytes], wanted: Download, partial: _Partial, progres
     with partial.path.open("ab") as file:
         for piece in pieces:
             if partial.size + len(piece) > wanted.size:
+                partial.path.unlink()  # what came before may be no better
                 raise SourceProblem(
                     "damaged", f"The file is longer than the {wanted.size:,} bytes that were declared."
                 )
@@ -207,8 +207,8 @@ def _checked(partial: _Partial, wanted: Download) -> str:
         partial.path.unlink()
         raise SourceProblem(
             "damaged",
-            f"The file arrived damaged: its {expected.name} is not the declared one. It was thrown away; "
-            "try again.",
+            f"The file arrived damaged: its {expected.name.split()[0]} is not the declared one. "
+            "It was thrown away; try again.",
             passing=True,
         )
     return partial.digests["sha256"].hexdigest()
@@ -220,6 +220,8 @@ def _hasher(name: str) -> Hasher:
 
         kind: Any = Checksum
         return _Crc32c(kind())
+    if name.startswith("git-blob "):
+        return hashlib.sha1(f"blob {name.split()[1]}\0".encode(), usedforsecurity=False)
     return hashlib.new(name, usedforsecurity=False)
 
 

@@ -26,7 +26,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from endpoints.sources import store as storage
 from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem
-from endpoints.sources.download import Stream, http_piece, http_stream
+from endpoints.sources.download import Digest, Stream, http_piece, http_stream
 from endpoints.sources.fetching import Patience, Wanted, asked_for, fetch_all
 from endpoints.sources.hub_problems import HUB_ANSWERS, HUB_ERRORS, NOT_A_HUB, Asked, problem_of
 from endpoints.sources.looking import look
@@ -102,7 +102,8 @@ class HuggingFaceSource:
 
     def _wanted(self, file: SourceFile) -> Wanted:
         key = storage.key_of(self.hub, self.model_id, self._commit, self.path, file.path)
-        return Wanted(file, key, lambda offset: self._stream(file.path, offset))
+        name = Digest(f"git-blob {file.size}", file.tag) if COMMIT.fullmatch(file.tag) else None
+        return Wanted(file, key, lambda offset: self._stream(file.path, offset), lambda: name)
 
     @contextmanager
     def _stream(self, path: str, offset: int) -> Iterator[Stream]:

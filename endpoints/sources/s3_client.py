@@ -14,7 +14,6 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.loaders import Loader
 
-PIECE: Final = 1 << 18
 DEFAULT_REGION: Final = "us-east-1"
 STATUS: Final = "tir-status"  # as it was received: botocore makes a 500 of a 200 that it can't read
 # Of the session's variables those that would read this machine's files or environment.
@@ -86,8 +85,7 @@ class _Raw:
 
     def read(self, amount: int | None = None) -> bytes:
         if self._pieces is None:
-            size = int(self._answer.headers.get("Content-Length", PIECE))
-            self._pieces = self._answer.iter_raw(PIECE if size > PIECE else None)
+            self._pieces = self._answer.iter_raw()
         if not self._left:
             self._left = b"".join(self._pieces) if amount is None else next(self._pieces, b"")
         piece, self._left = (self._left[:amount], self._left[amount:]) if amount else (self._left, b"")

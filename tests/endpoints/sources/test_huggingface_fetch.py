@@ -8,6 +8,7 @@ import pytest
 
 from endpoints.sources import SourceProblem
 from endpoints.sources import store as storage
+from endpoints.sources.download import PIECE
 from tests.endpoints.sources.conftest import LARGE, REPOS, SHARDS, SMALL, Ask
 from tests.hub import Fault, Hub, Repo
 from tests.wait import until
@@ -121,6 +122,21 @@ def test_a_download_that_stands_still_is_given_up(ask: Ask, hub: Hub, tmp_path: 
     assert "it goes on from there" in problem.message
 
 
+def test_a_slow_large_file_is_watched_as_closely_as_a_small_one(ask: Ask, hub: Hub, tmp_path: Path) -> None:
+    hub.repos["lab/large"] = Repo({"large.gguf": LARGE * 3})
+    hub.fault(Fault("/cdn/", pause=0.1))
+    seen: list[int] = []
+
+    def cancel(done: int, total: int) -> None:
+        seen.append(done)
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        ask("lab/large").fetch(tmp_path, cancel, ["large.gguf"])
+    assert 0 < seen[-1] < PIECE, "it was only seen long after bytes had come"
+
+
 def test_damaged_bytes_are_thrown_away_and_said(ask: Ask, hub: Hub, tmp_path: Path) -> None:
     hub.fault(Fault("/cdn/", corrupt=True))
     problem = problem_with(ask, tmp_path)
@@ -170,6 +186,29 @@ def test_small_files_without_a_digest_arrive_too_and_once(ask: Ask, hub: Hub, tm
     asked = len(hub.asked("/resolve/"))
     assert ask("lab/tiny").fetch(tmp_path, Seen(), ["config.json"]).read_bytes() == b"{}"
     assert len(hub.asked("/resolve/")) == asked
+
+
+def test_a_small_file_is_never_a_mixture_of_what_two_answers_said(ask: Ask, hub: Hub, tmp_path: Path) -> None:
+    right, page = b'{"a": "' + b"x" * 40_000 + b'"}', b"<html>" + b"y" * 20_000
+    hub.repos["lab/small"] = Repo({"config.json": right})
+    source = ask("lab/small")
+    assert source.files()
+    hub.fault(Fault("/resolve/", body=page))  # and then the rest of the file
+    with pytest.raises(SourceProblem) as caught:
+        source.fetch(tmp_path, Seen(), ["config.json"])
+    assert (caught.value.code, caught.value.passing) == ("damaged", True)
+    assert source.fetch(tmp_path, Seen(), ["config.json"]).read_bytes() == right
+
+
+def test_an_answer_that_is_longer_than_the_file_leaves_nothing(ask: Ask, hub: Hub, tmp_path: Path) -> None:
+    right = b'{"a": "' + b"x" * 40_000 + b'"}'
+    hub.repos["lab/small"] = Repo({"config.json": right})
+    source = ask("lab/small")
+    hub.fault(Fault("/resolve/", body=b"<html>" + b"y" * 90_000, pause=0.05))
+    with pytest.raises(SourceProblem) as caught:
+        source.fetch(tmp_path, Seen(), ["config.json"])
+    assert caught.value.code == "damaged"
+    assert source.fetch(tmp_path, Seen(), ["config.json"]).read_bytes() == right
 
 
 def test_a_folder_of_a_repository_arrives_whole_for_an_engine_of_folders(

@@ -50,7 +50,7 @@ class App:
             return None
         if route is not None and route.open:
             return self.cors.preflight_of_any(request.headers, named)
-        return self.cors.preflight(origin, named)
+        return self.cors.preflight(request.headers, named)
 
     def _is_endpoints(self, request: Request) -> bool:
         """Whether the path is that of an endpoint which has paths of its own, at its own address."""

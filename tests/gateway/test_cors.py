@@ -14,7 +14,7 @@ def test_the_consoles_page_may_call_and_read_the_answer() -> None:
     headers = dict(CONSOLE.headers(b"http://127.0.0.1:8000"))
     assert headers[b"access-control-allow-origin"] == b"http://127.0.0.1:8000"
     assert headers[b"vary"] == b"origin"
-    allowed = dict(CONSOLE.preflight(b"http://127.0.0.1:8000") or ())
+    allowed = dict(CONSOLE.preflight({b"origin": b"http://127.0.0.1:8000"}) or ())
     assert b"authorization" in allowed[b"access-control-allow-headers"]
 
 
@@ -25,7 +25,7 @@ def test_a_console_opened_as_localhost_is_the_same_console() -> None:
 def test_strangers_and_lookalikes_may_not() -> None:
     for origin in (None, b"null", b"http://127.0.0.1:8001", b"https://127.0.0.1:8000", b"http://evil.example"):
         assert CONSOLE.headers(origin) == ()
-        assert CONSOLE.preflight(origin) is None
+        assert CONSOLE.preflight({} if origin is None else {b"origin": origin}) is None
 
 
 def test_without_a_console_nobody_may() -> None:
@@ -38,6 +38,11 @@ async def test_an_endpoint_names_who_else_may_call_it(tmp_path: Path) -> None:
         mine, other = {"origin": "https://app.example"}, {"origin": "https://evil.example"}
         asked = await gateway.call.options("/e/tiny/v1/chat/completions", headers=mine)
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (204, mine["origin"])
+        ours = "authorization,content-type,x-stainless-arch,x-stainless-retry-count"
+        wishes = mine | {"access-control-request-method": "DELETE", "access-control-request-headers": ours}
+        cancel = await gateway.call.options("/e/tiny/v1/async/status/async-req-1", headers=wishes)
+        assert cancel.headers["access-control-allow-headers"] == ours
+        assert "DELETE" in cancel.headers["access-control-allow-methods"]
         answer = await gateway.call.post("/e/tiny/v1/chat/completions", json=ASK, headers=mine)
         assert answer.headers["access-control-allow-origin"] == mine["origin"]
         assert "x-ratelimit-remaining-tokens" in answer.headers["access-control-expose-headers"]

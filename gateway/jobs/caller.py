@@ -85,6 +85,7 @@ async def ask(gateway: "Gateway", admitted: Admitted, body: bytes, request_id: s
     loop = asyncio.get_running_loop()
     until = loop.time() + RUN_SECONDS
     try:
+        gateway.awake.calls += 1
         caller.owner = exchange = Exchange(gateway, caller, admitted)
         try:
             exchange.begin()

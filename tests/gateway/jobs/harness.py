@@ -107,6 +107,7 @@ async def door(folder: Path, here: World, *engines: Engine) -> AsyncIterator[Doo
     finally:
         if not server.draining:  # the test has stopped it itself
             await server.stop(patience=0)
+    assert server.app.gateway.awake.calls == 0, "every call that began has ended"
 
 
 def _at_engines(here: World, engines: tuple[Engine, ...]) -> RouteTable:

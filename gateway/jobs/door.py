@@ -130,12 +130,15 @@ def wished(
     if request.get("stream"):
         return STREAMED
     model = request.get("model")
-    if model is not None and model not in route.models:
+    if model is not None and not route.foreign and model not in route.models:
         return errors.unknown_model(str(model), route.models)
     repeatable = headers.get(b"idempotency-key", b"").decode("latin-1")
     if len(repeatable) > LONGEST_KEY or not repeatable.isprintable():
         return BAD_KEY
-    digest = hashlib.sha256(orjson.dumps([path, request], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    try:
+        digest = hashlib.sha256(orjson.dumps([path, request], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    except orjson.JSONEncodeError as wrong:  # nested deeper than it can be written again
+        return errors.not_json(f"The body can't be read: {wrong}.")
     webhook = request.pop("webhook_url", None)
     refusal = None if webhook is None else unfit(webhook)
     if refusal is not None:

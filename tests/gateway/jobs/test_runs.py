@@ -85,7 +85,8 @@ async def test_what_can_never_run_is_refused_at_once(gate: Door) -> None:
     for body, status, param in wrong:
         answer = await gate.call.post(CHAT, json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
-    assert (await gate.call.post(CHAT, content=b"{")).json()["error"]["code"] == "invalid_json"
+    for unreadable in (b"{", b'{"messages":' + b"[" * 400 + b"]" * 400 + b"}"):
+        assert (await gate.call.post(CHAT, content=unreadable)).json()["error"]["code"] == "invalid_json"
     assert (await gate.call.post(CHAT.replace("chat", "chess"), json=ASK)).status_code == 404
     assert (await gate.call.get(CHAT)).status_code == 405
     assert (await gate.call.post(CHAT, json=ASK, headers={"idempotency-key": "k" * 201})).status_code == 400
@@ -94,6 +95,15 @@ async def test_what_can_never_run_is_refused_at_once(gate: Door) -> None:
     stopped = await gate.call.post(CHAT, json=ASK)
     assert (stopped.status_code, stopped.json()["error"]["code"]) == (409, "endpoint_stopped")
     assert await in_database(AsyncRequest.objects.count) == 0
+
+
+async def test_an_image_of_ones_own_is_asked_by_its_own_names_for_models(gate: Door, engine: Engine) -> None:
+    table = gate.server.app.gateway.table
+    foreign = replace(table.routes["tiny"], foreign=True, open=True)
+    gate.store.table = RouteTable([foreign], table.keys, table.trust)
+    gate.server.app.gateway.take_table(gate.store.table)
+    await gate.reached(await gate.submit(model="my-own"), "succeeded")
+    assert engine.seen[0]["model"] == "my-own"
 
 
 async def test_sent_again_with_its_key_it_is_the_same_request(gate: Door, engine: Engine) -> None:

@@ -9,7 +9,7 @@ from gateway.call import Call
 from gateway.errors import Headers
 from gateway.sse import EventFilter
 from gateway.upstream import Head
-from gateway.usage import NOTHING, Usage, delivered_chars, estimated, prompt_chars, usage_of
+from gateway.usage import NOTHING, Usage, delivered_chars, edges, estimated, prompt_chars, usage_in, usage_of
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -77,8 +77,9 @@ class Whole:
 
     def _take_part(self, data: bytes, last: bool) -> None:
         exchange = self.exchange
-        if len(self.copy) <= READ_FOR_USAGE:
-            self.copy += data
+        self.copy += data
+        if len(self.copy) > READ_FOR_USAGE:
+            self.copy = edges(self.copy)
         if not exchange.client.started and (last or (self.held and data)):
             length = self.head.headers.get(b"content-length")
             framed: Headers = ((b"content-length", length),) if length else ()
@@ -104,8 +105,10 @@ def tokens_in(body: bytes, request: dict[str, Any]) -> Usage:
         answer = None
     if not isinstance(answer, dict):
         answer = {}
-    return usage_of(answer.get("usage")) or estimated(
-        prompt_chars=prompt_chars(request), completion_chars=delivered_chars(answer)
+    return (
+        usage_of(answer.get("usage"))
+        or (None if answer else usage_in(body))
+        or estimated(prompt_chars=prompt_chars(request), completion_chars=delivered_chars(answer))
     )
 
 

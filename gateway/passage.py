@@ -18,7 +18,7 @@ from gateway.rewrite import NO_BODY
 from gateway.routes import Upstream
 from gateway.sse import EventFilter
 from gateway.upstream import Connection, Head
-from gateway.usage import NOTHING, Usage, usage_of
+from gateway.usage import NOTHING, Usage, edges, usage_in, usage_of
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -131,8 +131,7 @@ class Through:
         elif self.copies:
             self.copy += data
             if len(self.copy) > READ_FOR_USAGE:
-                self.copies = False
-                self.copy.clear()
+                self.copy = bytearray(edges(bytes(self.copy)))
 
     def tokens(self) -> Usage:
         if self.events is not None:
@@ -142,5 +141,5 @@ class Through:
         try:
             answer: Any = orjson.loads(self.copy)
         except orjson.JSONDecodeError:
-            return NOTHING
+            return usage_in(bytes(self.copy)) or NOTHING
         return (usage_of(answer.get("usage")) if isinstance(answer, dict) else None) or NOTHING

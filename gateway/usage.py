@@ -3,10 +3,16 @@
 An answer that carried text never counts as nothing: an engine that leaves its usage out would be free.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeGuard
 
+import orjson
+
 CHARS_PER_TOKEN = 4
+EDGE_BYTES = 16 * 1024
+BLOCK = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')  # inside of a text its quotes are escaped
+READ = ("messages", "prompt", "input", "instructions", "tools", "query", "documents")  # by the model
 MOST = 10**9  # tokens of one answer that make sense; the sums of far more would find no room in the database
 
 
@@ -26,11 +32,30 @@ def usage_of(block: Any) -> Usage | None:
     """The usage block of an answer or of a stream's chunk; None when it is none or makes no sense."""
     if not isinstance(block, dict):
         return None
-    prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens", 0)
+    prompt, completion = block.get("prompt_tokens"), block.get("completion_tokens") or 0
     if prompt is None:  # as the responses API says it
-        prompt, completion = block.get("input_tokens"), block.get("output_tokens", 0)
+        prompt, completion = block.get("input_tokens"), block.get("output_tokens") or 0
+    if prompt is None:  # as vLLM says it of a reranking, which only reads
+        prompt, completion = block.get("total_tokens"), 0
     if type(prompt) is int and type(completion) is int and 0 <= prompt <= MOST and 0 <= completion <= MOST:
         return made(Usage, (prompt, completion, False))
+    return None
+
+
+def edges(text: bytes) -> bytes:
+    """The parts of a long answer in which engines say its usage: before the data or behind it."""
+    return text[:EDGE_BYTES] + text[-EDGE_BYTES:]
+
+
+def usage_in(part: bytes) -> Usage | None:
+    """What is said in an answer of which only parts are here."""
+    for found in BLOCK.finditer(part):
+        try:
+            usage = usage_of(orjson.loads(found[1]))
+        except orjson.JSONDecodeError:
+            continue
+        if usage is not None:
+            return usage
     return None
 
 
@@ -46,8 +71,7 @@ def estimated(*, prompt_chars: int, completion_chars: int) -> Usage:
 
 def prompt_chars(request: dict[str, Any]) -> int:
     """How much text a request asks the model to read: messages, prompt or input, with tool definitions."""
-    parts = (request.get(name) for name in ("messages", "prompt", "input", "tools"))
-    return sum(len(text) for part in parts for text in texts(part))
+    return sum(len(text) for name in READ for text in texts(request.get(name)))
 
 
 def prompt_tokens(request: dict[str, Any]) -> int:

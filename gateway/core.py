@@ -160,7 +160,7 @@ class Gateway:
             exchange.place()
             return
         key, route = exchange.admitted.key, exchange.admitted.route
-        tokens = exchange.prepared.tokens(exchange.admitted.tokens)
+        tokens = exchange.prepared.tokens(exchange.admitted.tokens, route.context_length)
         found = self.limiter.take_now(key, route, tokens)
         if found is not None:
             exchange.limited(found)

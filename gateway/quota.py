@@ -115,7 +115,7 @@ class Limiter:
     def take_now(self, key: Key, route: Route, tokens: int) -> Taken | Refusal | None:
         """The judgement, or None where the shared count has to be asked."""
         at = self.clock()
-        shares, tokens = self._shares(key, route, at), bounded(tokens, route)
+        shares = self._shares(key, route, at)
         for share in shares:
             if 0 <= share.limits[1] < tokens:
                 return too_large(share, tokens)
@@ -138,7 +138,7 @@ class Limiter:
         found = self.take_now(key, route, tokens)
         if found is not None:
             return found
-        shares, tokens = self._shares(key, route, self.clock()), bounded(tokens, route)
+        shares = self._shares(key, route, self.clock())
         judged: asyncio.Future[Taken | Refusal] = asyncio.get_running_loop().create_future()
         one = Waiting(shares, tokens, self.clock() + self.patience, judged)
         self.waiting.append(one)
@@ -455,8 +455,3 @@ class Limiter:
 def cells_of(shares: tuple[Share, ...]) -> tuple[int, ...]:
     """Where what was had in advance is counted."""
     return (shares[0].cell,) if len(shares) == 1 else tuple([share.cell for share in shares])
-
-
-def bounded(tokens: int, route: Route) -> int:
-    """No request comes to more than the context holds."""
-    return min(tokens, route.context_length or tokens)

@@ -6,7 +6,7 @@ import orjson
 
 from gateway.errors import Refusal, not_json, unknown_model, wrong_value
 from gateway.routes import Route
-from gateway.usage import CHARS_PER_TOKEN, made, most_generated, prompt_tokens
+from gateway.usage import CHARS_PER_TOKEN, contexts, made, most_generated, prompt_tokens
 
 GENERATIONS = ("v1/chat/completions", "v1/completions")
 
@@ -19,14 +19,18 @@ class Prepared(NamedTuple):
     stream: bool
     wants_usage: bool
 
-    def tokens(self, limit: int | None) -> int:
+    def tokens(self, limit: int | None, context: int = 0) -> int:
         """Tokens that the request may come to under a limit of tokens: its prompt, and the most it lets be
-        generated. Far from the limit the length of the body is near enough; 0 where there is none."""
+        generated, but no more than what `context` holds (0: unknown). Far from the limit the length of the body
+        is near enough; 0 where there is none."""
         if limit is None:
             return 0
-        most = most_generated(self.request)
-        quick = len(self.body) // CHARS_PER_TOKEN + most
-        return quick if quick * 10 < limit else prompt_tokens(self.request) + most
+        several = contexts(self.request)
+        most = most_generated(self.request) * several
+        tokens = len(self.body) // CHARS_PER_TOKEN + most
+        if tokens * 10 >= limit:
+            tokens = prompt_tokens(self.request) + most
+        return min(tokens, context * several) if context else tokens
 
 
 NO_BODY = Prepared(b"", {}, stream=False, wants_usage=False)

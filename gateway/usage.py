@@ -80,9 +80,22 @@ def prompt_tokens(request: dict[str, Any]) -> int:
 
 
 def most_generated(request: dict[str, Any]) -> int:
-    """How many tokens a request lets be generated at most; 0 where it doesn't say."""
+    """How many tokens a request lets each answer have at most; 0 where it doesn't say."""
     most = request.get("max_completion_tokens") or request.get("max_tokens") or request.get("max_output_tokens")
     return most if is_count(most) else 0
+
+
+def contexts(request: dict[str, Any]) -> int:
+    """How many contexts a request may fill: one, but for a batch of texts and for several answers to each."""
+    several = 1
+    for name in ("prompt", "input"):
+        part = request.get(name)
+        if isinstance(part, list):
+            several = max(several, sum(isinstance(one, str | list) for one in part))
+    documents, answers = request.get("documents"), request.get("n")
+    if isinstance(documents, list):
+        several = max(several, len(documents))
+    return several * answers if is_count(answers) and answers else several
 
 
 def texts(value: Any) -> Iterator[str]:

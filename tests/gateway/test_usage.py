@@ -1,4 +1,4 @@
-"""What an answer came to, where engines say it each in their own way."""
+"""What a request may come to, and what an answer came to, where engines say it each in their own way."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.rewrite import Prepared
 from gateway.usage import Usage, prompt_tokens, usage_of
 from tests.gateway.caller import Script, says
 from tests.gateway.house import house
@@ -13,6 +14,11 @@ from tests.gateway.house import house
 USAGE = {"prompt_tokens": 777, "completion_tokens": 55, "total_tokens": 832}
 FILLING = ["x" * 100] * 50_000  # 5 MB
 VECTORS = [{"embedding": [0.123456789] * 1000}] * 500
+
+
+def may_come_to(limit: int, context: int = 0, **request: Any) -> int:
+    body = orjson.dumps(request)
+    return Prepared(body, request, stream=False, wants_usage=False).tokens(limit, context)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +57,20 @@ async def test_the_usage_of_a_very_long_answer_counts_wherever_it_stands(
         assert got.content == body
         [record] = await gateway.settled()
         assert (record.prompt_tokens, record.completion_tokens, record.estimated) == (777, 55, False)
+
+
+def test_several_answers_and_a_batch_of_prompts_are_reserved_whole() -> None:
+    assert may_come_to(100, prompt="x" * 40, max_tokens=30) == 40
+    assert may_come_to(100, prompt="x" * 40, max_tokens=30, n=3) == 100
+    assert may_come_to(100, prompt=["x" * 40, "y" * 40], max_tokens=30) == 80
+    assert may_come_to(100, prompt=[7, 8, 9], max_tokens=30) == 33  # one, in tokens already
+
+
+def test_each_context_holds_so_much_and_a_batch_fills_many() -> None:
+    assert may_come_to(100, 64, messages=[{"role": "user", "content": "x"}], max_tokens=10**9) == 64
+    assert may_come_to(100, 64, input=["x" * 4000] * 3) == 3 * 64
+    assert may_come_to(100, 64, query="x", documents=["y" * 4000] * 5) == 5 * 64
+
+
+def test_where_there_is_no_limit_nothing_is_added_up() -> None:
+    assert Prepared(b"{}", {"max_tokens": 9}, stream=False, wants_usage=False).tokens(None) == 0

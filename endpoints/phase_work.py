@@ -48,7 +48,8 @@ class Report:
         self._now_and_then(at_once=done >= total)
 
     def line(self, text: str) -> None:
-        self.lines.append(text[:LINE_LENGTH].replace("\0", "�"))
+        if text:
+            self.lines.append(text[:LINE_LENGTH].replace("\0", "�"))
         self._now_and_then()
 
     def hold(self, time: timedelta) -> None:

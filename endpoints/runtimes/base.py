@@ -18,7 +18,8 @@ from endpoints.capacity import Capacity
 MODEL_FOLDER = "/opt/model"  # where the model lies inside a container
 SERVED_PORT = 8000  # of the pre-built containers
 Report = Callable[[str], None]
-"""`report(line)`: one line of what a slow step does; what it raises ends the step (cancelling)."""
+"""`report(line)`: one line of what a slow step does, "" that it is still at work; what it raises ends the step
+(cancelling)."""
 
 
 class Rejected(Exception):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from endpoints.runtimes.base import Command, Rejected, Report, Unavailable
@@ -28,6 +31,7 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")  # in capitals 
 INDEXES = ("UV_", "PIP_")  # how this machine is set up to reach a package index
 PASSING = ("error sending request", "failed to fetch", "timed out", "dns error", "connection refused")
 WORDS = 6  # last lines that an error repeats
+TICK = 2.0  # seconds of silence after which it is asked whether anybody still waits
 
 
 class Environments:
@@ -44,7 +48,7 @@ class Environments:
     def build(self, command: Command, report: Report) -> str:
         """Make the environment unless it is there. Rejected when its packages can't be had as they are named."""
         home = self._home(command)
-        with self._locked(home.name) as lock:
+        with self._locked(home.name, report) as lock:
             if (home / MARK).exists():
                 return "The environment is there already."
             wanted = home.with_suffix(".txt")
@@ -65,12 +69,24 @@ class Environments:
         return self.root / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[int]:
+    def _locked(self, name: str, report: Report) -> Iterator[int]:
         """One build of it at a time; the descriptor of the lock, which an installer holds beyond our own end."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.root / f"{name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            said = "Waiting for another build of the same environment."
+            while not _taken(file.fileno()):
+                report(said)
+                said = ""
+                time.sleep(TICK)
             yield file.fileno()
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _list_of(command: Command) -> Path:
@@ -101,7 +117,7 @@ def _uv() -> str:
 
 
 def _run(argv: list[str], report: Report, lock: int) -> None:
-    """Run it with its lines reported. What `report` raises ends it."""
+    """Run it with its lines reported. What `report` raises ends it, with all that it had started."""
     said: deque[str] = deque(maxlen=WORDS)
     with subprocess.Popen(
         argv,
@@ -109,22 +125,43 @@ def _run(argv: list[str], report: Report, lock: int) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         pass_fds=(lock,),
+        start_new_session=True,
     ) as process:
         try:
-            for line in process.stdout or ():
-                if text := line.rstrip():
+            for text in _lines(process):
+                if text:
                     said.append(text)
-                    report(text)
+                report(text)
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:
         words = " ".join(text.strip() for text in said)
         if any(sign in words.lower() for sign in PASSING):
             raise Unavailable(f"The packages can't be fetched now: {words}")
         raise Rejected(f"The environment can't be built: {words}")
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """What it prints, line by line, with "" now and then while it says nothing."""
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            if not selector.select(TICK):
+                if process.poll() is not None:  # what it left behind may keep the pipe open
+                    break
+                yield ""
+                continue
+            if not (piece := os.read(process.stdout.fileno(), 1 << 16)):
+                break
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (text for line in lines if (text := line.decode(errors="replace").rstrip()))
+    if text := rest.decode(errors="replace").rstrip():
+        yield text
 
 
 def _environ() -> dict[str, str]:

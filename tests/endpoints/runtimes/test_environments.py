@@ -6,14 +6,17 @@ import fcntl
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from endpoints.runtimes import environments
 from endpoints.runtimes.base import Command, Rejected
 from endpoints.runtimes.environments import Environments
+from tests.wait import until
 
 
 def wheel(folder: Path, name: str) -> None:
@@ -24,6 +27,27 @@ def wheel(folder: Path, name: str) -> None:
         file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/RECORD", "")
+
+
+ENDLESS = """
+import os, pathlib, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path({marker!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+child.wait()
+"""
+
+
+def endless(folder: Path, marker: Path) -> None:
+    """A package of sources whose build never ends, and says nothing."""
+    made = folder / "endless_part-1.0"
+    made.mkdir()
+    (made / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: endless-part\nVersion: 1.0\n")
+    (made / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (made / "backend.py").write_text(ENDLESS.format(marker=str(marker)))
+    with tarfile.open(folder / "endless_part-1.0.tar.gz", "w:gz") as file:
+        file.add(made, made.name)
 
 
 @pytest.fixture
@@ -66,17 +90,47 @@ def test_what_cannot_be_had_is_said_in_the_installers_words(built: Environments)
 
 
 def test_a_build_that_is_cancelled_leaves_nothing_that_counts(built: Environments) -> None:
-    class Stopped(Exception):
-        pass
-
     def stop(line: str) -> None:
-        raise Stopped
+        raise Cancelled
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancelled):
         built.build(wanted(), stop)
     assert built.python_of(wanted()) is None
     built.build(wanted(), lambda _: None)
     assert built.python_of(wanted()) is not None
+
+
+class Cancelled(Exception):
+    pass
+
+
+def test_a_build_that_says_nothing_can_be_cancelled_and_leaves_no_process(
+    built: Environments, tmp_path: Path
+) -> None:
+    marker = tmp_path / "at-work"
+    endless(tmp_path / "index", marker)
+
+    def report(line: str) -> None:
+        if marker.exists() and marker.read_text():
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        built.build(wanted("endless_part\n"), report)
+    pids = [int(pid) for pid in marker.read_text().split()]
+    until(lambda: not any(map(psutil.pid_exists, pids)), what="the end of what the installer had started")
+
+
+def test_who_waits_for_a_build_can_be_cancelled(built: Environments) -> None:
+    home = built._home(wanted())
+    home.parent.mkdir()
+
+    def report(line: str) -> None:
+        raise Cancelled
+
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Cancelled):
+            built.build(wanted(), report)
 
 
 HALF_BUILT = """
@@ -84,7 +138,7 @@ import sys
 from pathlib import Path
 from endpoints.runtimes.environments import Environments, _run
 
-with Environments(Path(sys.argv[1]))._locked("it") as lock:
+with Environments(Path(sys.argv[1]))._locked("it", print) as lock:
     _run(["sh", "-c", f"echo at work; read _ < {sys.argv[2]}"], lambda line: print(line, flush=True), lock)
 """
 

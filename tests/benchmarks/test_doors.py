@@ -82,7 +82,7 @@ def ask(tools: Tools, port: int, *, connections: int = 1, seconds: float = 0.05,
 class TestInstruments:
     def test_engine_and_load_agree_on_json(self, tools: Tools) -> None:
         with mocked(tools) as engine:
-            load = ask(tools, engine.port, connections=8)
+            load = ask(tools, engine.port, connections=8, seconds=1)
         assert load.answered > 8
         assert (load.errors, load.reconnects, load.trouble) == (0, 0, "")
         assert 0 < load.p50_us <= load.p99_us <= load.max_us
@@ -193,7 +193,7 @@ class TestProcess:
         running = process.Running(
             (sys.executable, "-c", "raise SystemExit('no licence')"), core=0, log=tmp_path / "log", folder=tmp_path
         )
-        running.process.wait(20)
+        running.process.wait(60)
         assert running.ended() == "ended with 1: no licence"
 
     def test_this_process_keeps_its_cores(self) -> None:

@@ -64,6 +64,7 @@ class TestEngine:
     def test_a_flood_waits_for_its_reader_and_then_comes_whole(self, ground: Ground) -> None:
         engine, before = ground.engine, -1
         with asked(ground, 40) as line:
+            until(lambda: engine.seen().flooded, what="the flood to begin")
             while engine.seen().flooded != before:  # until nothing moves any more
                 before = engine.seen().flooded
                 time.sleep(0.2)

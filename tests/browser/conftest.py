@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.screens import folder
 
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
+PATIENCE = 90_000  # ms, for what a real model and a busy machine take; Playwright's own 5 s are too few for that
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -41,6 +42,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as play:
         started = play.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started
@@ -52,6 +54,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(
         viewport={"width": 1440, "height": 900}, locale="en-GB", timezone_id="Asia/Kolkata"
     )
+    opened.set_default_timeout(PATIENCE)
     yield opened
     opened.close()
 

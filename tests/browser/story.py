@@ -13,7 +13,6 @@ from endpoints.wizard.steps import FORM_STEPS
 from tests.browser.screens import shoot
 from tests.stack.whole import Stack
 
-SLOW = 30_000  # ms, for what a real model and a busy machine take
 # Presses of the mouse: a click may also come from a key, or from a label to its box.
 COUNT_CLICKS = """
 addEventListener("pointerdown", () => {
@@ -95,11 +94,11 @@ class Person:
         self.page.locator("nav.tabs").get_by_role("link", name=label).click()
 
     def sees(self, status: str) -> None:
-        expect(self.page.locator("h1 .status")).to_have_text(status, timeout=SLOW)
+        expect(self.page.locator("h1 .status")).to_have_text(status)
 
     def sees_ready(self, count: int) -> None:
         ready = self.page.locator("#instances .status", has_text=re.compile("^Ready$"))
-        expect(ready).to_have_count(count, timeout=SLOW)
+        expect(ready).to_have_count(count)
 
     def dialog(self, opener: str) -> Locator:
         """Open a dialog by its opener, which may stand in the menu."""

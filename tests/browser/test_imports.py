@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.browser.screens import shoot
-from tests.browser.story import SLOW, Person
+from tests.browser.story import Person
 from tests.hub import Fault, Repo
 from tests.model_files import smollm2
 from tests.stack.whole import Stack
@@ -82,7 +82,7 @@ def is_refused(page: Page) -> None:
     """The connection is tested, and the credential is what to mend: the focus stands there."""
     page.get_by_role("button", name="Test connection").press("Enter")
     token = page.get_by_role("combobox", name="Access token")
-    expect(token).to_have_attribute("aria-invalid", "true", timeout=SLOW)
+    expect(token).to_have_attribute("aria-invalid", "true")
     expect(token).to_be_focused()
 
 
@@ -97,25 +97,25 @@ def test_a_gated_model_is_imported_through_a_wrong_token_and_an_expired_one_and_
     looks(page, "import-refused")
     store(page, "of-the-lab", TOKEN)
     page.get_by_role("button", name="Test connection").press("Enter")
-    expect(page.locator("#look")).to_contain_text("Reached just now", timeout=SLOW)
+    expect(page.locator("#look")).to_contain_text("Reached just now")
     looks(page, "import-reached")
 
     slow = Fault("/cdn/", times=99, pause=0.02, cut_after=8 << 20)
     hub.fault(slow)
     page.get_by_role("button", name="Import", exact=True).press("Enter")
-    page.wait_for_url("**/imports/**", timeout=SLOW)
+    page.wait_for_url("**/imports/**")
     page.evaluate("window.still = true")
-    expect(page.locator("#progress .progress-line")).to_contain_text("/s · ", timeout=SLOW)
+    expect(page.locator("#progress .progress-line")).to_contain_text("/s · ")
     looks(page, "import-running")
     hub.tokens[TOKEN] = set()
     slow.pause = 0
-    expect(page.get_by_role("alert")).to_contain_text("It failed.", timeout=SLOW)
+    expect(page.get_by_role("alert")).to_contain_text("It failed.")
     assert page.evaluate("window.still"), "it was told without loading the page again"
     looks(page, "import-failed")
 
     hub.tokens[TOKEN], slow.times = {REPO}, 0
     page.get_by_role("button", name="Try again").press("Enter")
-    page.wait_for_url("**/versions/1/", timeout=SLOW)
+    page.wait_for_url("**/versions/1/")
     expect(page.locator("#files")).to_contain_text("smol.gguf")
     expect(page.locator(".lineage")).to_contain_text(f"{REPO} on Hugging Face at {hub.repos[REPO].commit}")
     looks(page, "version-imported")

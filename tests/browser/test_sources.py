@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.screens import shoot
-from tests.browser.story import SLOW, Person
+from tests.browser.story import Person
 from tests.certificates import context
 from tests.front import Front
 from tests.git_host import GitHost
@@ -73,7 +73,7 @@ def deploy(person: Person, name: str, shot: str) -> None:
     """Test the connection, deploy with the rest as proposed, and see it answer."""
     page = person.page
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator("#look")).to_contain_text("Reached just now", timeout=SLOW)
+    expect(page.locator("#look")).to_contain_text("Reached just now")
     expect(page.locator("#look")).to_contain_text("smol.gguf")
     shoot(page, shot)
     page.get_by_role("button", name="Keep the rest as proposed").click()
@@ -92,7 +92,7 @@ def test_from_a_git_repository_with_a_token_stored_on_the_way(person: Person, re
     page.get_by_label("Git repository").check()
     page.get_by_label("Repository", exact=True).fill(repository)
     page.get_by_role("button", name="Test connection").click()
-    expect(page.locator(".field-bad", has_text="Access token")).to_be_visible(timeout=SLOW)
+    expect(page.locator(".field-bad", has_text="Access token")).to_be_visible()
     shoot(page, "source-git-refused")
     store(page, "Store a new token or key", "git-token", TOKEN)
     expect(page.get_by_label("Repository", exact=True)).to_have_value(repository)

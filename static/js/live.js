@@ -10,19 +10,24 @@ const ENDED = {
   4401: "You are logged out. Reload this page to log in again;",
   4404: "This is gone, or no longer yours to see;",
 };
-const page = { updated: Date.now(), loaded: Date.now(), ended: "", polled: 0, seen: false };
+const page = { updated: Date.now(), loaded: Date.now(), ended: "", polled: 0, seen: false, left: false };
 
 /* ── fragments ─────────────────────────────────────────────────────────────────────────────────── */
 const waiting = new Set();
 let timer = 0;
 
 function ring(what) {
+  if (page.left) return; // what it showed may be gone
   for (const element of document.querySelectorAll("[data-refresh]")) {
     const names = element.dataset.refresh.split(" ");
     if (!what || what.some((name) => names.includes(name))) waiting.add(element);
   }
+  fetchIn(80); // several rings within a blink are one fetch
+}
+
+function fetchIn(wait) {
   clearTimeout(timer);
-  timer = setTimeout(fetchWaiting, 80); // several rings within a blink are one fetch
+  timer = setTimeout(fetchWaiting, wait);
 }
 
 // Somebody typing or choosing in a fragment is not interrupted: it is fetched once they are done.
@@ -40,7 +45,7 @@ function fetchWaiting() {
       refresh(element);
     }
   }
-  if (waiting.size) timer = setTimeout(fetchWaiting, 500);
+  if (waiting.size) fetchIn(500);
 }
 
 async function refresh(element) {
@@ -55,9 +60,16 @@ async function refresh(element) {
   }
 }
 
-/* What a reader has opened stays open when its fragment comes anew. */
+/* What a reader has opened stays open when its fragment comes anew; an answer that finds them busy is asked for later. */
 const opened = new WeakMap();
 document.addEventListener("htmx:beforeSwap", (event) => {
+  const { elt, target } = event.detail;
+  if (elt === target && target.dataset.fetching && busy(target)) {
+    event.detail.shouldSwap = false;
+    waiting.add(target);
+    fetchIn(500);
+    return;
+  }
   const ids = [...event.detail.target.querySelectorAll("details[id][open]")].map((details) => details.id);
   if (ids.length) opened.set(event.detail.xhr, ids);
 });
@@ -171,15 +183,17 @@ function done(id) {
   return request;
 }
 
+// The answer may still come, and is heard then.
 function late(id) {
-  done(id);
+  asked.get(id).button?.removeAttribute("aria-disabled");
   toast("No answer yet. If the action took place, this page shows it by itself.", { tone: "warn" });
 }
 
 live.addEventListener("result", ({ detail: { id, ok, message, url, undo, field } }) => {
   const request = done(id);
   if (ok) request?.form.closest("dialog")?.close();
-  if (ok && url) location.assign(url);
+  page.left = Boolean(ok && url);
+  if (page.left) location.assign(url);
   else if (!ok && field && request?.form.elements[field]) wrong(request.form.elements[field], message);
   else if (message) toast(message, { tone: ok ? "ok" : "bad", undo });
 });
@@ -211,6 +225,7 @@ live.addEventListener("open", () => {
 });
 
 export function start(path) {
+  addEventListener("pageshow", () => (page.left = false));
   connect(path);
   setInterval(tell, 1000);
 }

@@ -13,6 +13,9 @@ from django.template.context import make_context
 from django.test import RequestFactory
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
+from tests.browser.conftest import PATIENCE
+from tests.wait import until
+
 ORIGIN = "http://127.0.0.1:9"
 POLICY = (
     "default-src 'self'; script-src 'self'; img-src 'self' data:;"
@@ -23,6 +26,9 @@ PAGE = """
 {% extends "base.html" %}
 {% block content %}
   <div id="status" hx-get="/status" hx-swap="innerHTML" data-refresh="status">first</div>
+  <div id="actions" hx-get="/actions" data-refresh="actions">
+    {% piece "menu" label="More actions" %}<a href="#stop">Stop</a>{% endpiece %}
+  </div>
   {% include "pieces/kpi_tile.html" with label="p95" value="847" unit="ms" tick="tiles.p95" only %}
   {% include "pieces/log_viewer.html" with id="logs" lines=lines instance="a" url="/logs" live=True only %}
   {% include "pieces/code_tabs.html" with id="call" snippets=snippets only %}
@@ -55,6 +61,7 @@ class Server:
     reachable: bool = True
     status: str = "second"
     fetches: list[str] = field(default_factory=list)
+    late: list[Route] = field(default_factory=list)  # asked for, and not answered yet
     heard: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self, route: Route) -> None:
@@ -65,6 +72,8 @@ class Server:
         elif path in ("/", "/chart"):
             body = html(PAGE if path == "/" else CHART)
             route.fulfill(body=body, content_type="text/html", headers={"Content-Security-Policy": POLICY})
+        elif path == "/actions":
+            self.late.append(route)
         else:
             self.fetches.append(path)
             body = json.dumps({"lines": []}) if path.startswith("/logs") else self.status
@@ -120,22 +129,25 @@ def quiet(page: Page) -> Server:
 
 @pytest.fixture
 def server(page: Page, quiet: Server) -> Server:
+    """The page is open; its clock goes on only where a test lets it: a busy machine is no silent line."""
     page.goto(ORIGIN)
     expect(page.locator("#call [role=tab]").first).to_be_visible()
     page.wait_for_selector("[data-log][data-begun]")
-    _until(page, lambda: bool(quiet.heard))
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)
+    _until(page, lambda: bool(quiet.heard), step=100)
     return quiet
 
 
 def _until(page: Page, true: Callable[[], bool], *, step: int = 0) -> None:
     """Until it is true, while the page's clock goes on by `step` ms a look."""
-    for _ in range(200):
-        if true():
-            return
-        if step:
+
+    def look() -> bool:
+        if not true() and step:
             page.clock.run_for(step)
-        page.wait_for_timeout(25)
-    raise AssertionError("it never came to be")
+        page.wait_for_timeout(1)  # Playwright's own messages come while it waits
+        return true()
+
+    until(look, seconds=PATIENCE / 1000, every=0.025, what="what the page does")
 
 
 def test_a_doorbell_fetches_the_fragment_it_names_and_no_other(page: Page, server: Server) -> None:
@@ -145,6 +157,19 @@ def test_a_doorbell_fetches_the_fragment_it_names_and_no_other(page: Page, serve
     page.clock.run_for(500)
     expect(page.locator("#status")).to_have_text("second")
     assert server.fetches.count("/status") == 1
+
+
+def test_an_answer_that_was_on_its_way_shuts_no_menu(page: Page, server: Server) -> None:
+    server.say(type="doorbell", what=["actions"])
+    _until(page, lambda: bool(server.late), step=100)
+    page.get_by_label("More actions").click()
+    server.late.pop().fulfill(body="too early", content_type="text/html")
+    expect(page.locator("#actions[data-fetching]")).to_have_count(0)
+    expect(page.get_by_role("link", name="Stop")).to_be_visible()
+    page.keyboard.press("Escape")
+    _until(page, lambda: bool(server.late), step=100)
+    server.late.pop().fulfill(body="anew", content_type="text/html")
+    expect(page.locator("#actions")).to_have_text("anew")
 
 
 def test_a_tick_changes_the_value_in_place(page: Page, server: Server) -> None:
@@ -159,22 +184,25 @@ def test_a_tick_changes_the_value_in_place(page: Page, server: Server) -> None:
 
 def test_a_chart_is_drawn_and_grows_to_the_right(page: Page, quiet: Server) -> None:
     page.goto(f"{ORIGIN}/chart")
-    expect(page.locator("#chart-latency .scatterlayer path.js-line")).to_be_attached(timeout=30_000)
+    expect(page.locator("#chart-latency .scatterlayer path.js-line")).to_be_attached()
     _until(page, lambda: quiet.socket is not None)
     page.locator("#chart-latency summary").click()
     cells = page.locator("#chart-latency tbody tr td:nth-child(2)")
 
-    def grown() -> bool:
-        """Ticks come every second: one that the page was too young for is made good by the next."""
-        quiet.say(type="tick", data={"charts": {"latency": {"x": "2026-11-25T12:00:02+00:00", "y": [300]}}})
-        return cells.count() == 3
+    def ticks(seen: Callable[[], bool], chart: str, value: int) -> None:
+        """Until it is seen: they come every second, and one that the page missed is made good by the next."""
 
-    _until(page, grown)
-    quiet.say(type="tick", data={"charts": {"latency": {"x": "2026-11-25T12:00:02+00:00", "y": [310]}}})
-    expect(cells).to_have_text(["310 ms", "200 ms", "100 ms"])
+        def tick() -> bool:
+            point = {"x": "2026-11-25T12:00:02+00:00", "y": [value]}
+            quiet.say(type="tick", data={"charts": {chart: point}})
+            return seen()
+
+        _until(page, tick)
+
+    ticks(lambda: cells.count() == 3, "latency", 300)
+    ticks(lambda: cells.all_inner_texts() == ["310 ms", "200 ms", "100 ms"], "latency", 310)
     expect(page.get_by_text("No requests.")).to_be_visible()
-    quiet.say(type="tick", data={"charts": {"requests": {"x": "2026-11-25T12:00:02+00:00", "y": [4]}}})
-    expect(page.locator("#chart-requests [data-plot]")).to_be_visible()
+    ticks(page.locator("#chart-requests [data-plot]").is_visible, "requests", 4)
     expect(page.get_by_text("No requests.")).to_be_hidden()
 
 
@@ -182,15 +210,13 @@ def test_a_lost_line_is_said_and_polled_and_mended_at_once(page: Page, server: S
     server.reachable = False
     assert server.socket is not None
     server.socket.close()
-    page.clock.run_for(8000)
-    expect(page.locator("#live-banner")).to_contain_text(re.compile(r"Reconnecting….*last update \d+ s ago"))
-    _until(page, lambda: "/status" in server.fetches)
+    banner, status = page.locator("#live-banner"), page.locator("#status")
+    _until(page, lambda: "/status" in server.fetches, step=1000)
+    expect(banner).to_contain_text(re.compile(r"Reconnecting….*last update \d+ s ago"))
 
     server.reachable, server.status = True, "third"
-    _until(page, lambda: server.sockets == 2, step=2000)
-    page.clock.run_for(1500)
-    expect(page.locator("#live-banner")).to_be_hidden()
-    expect(page.locator("#status")).to_have_text("third")
+    _until(page, lambda: server.sockets > 1, step=2000)
+    _until(page, lambda: banner.is_hidden() and status.inner_text() == "third", step=200)
 
 
 def test_a_silent_line_is_a_dead_line(page: Page, server: Server) -> None:
@@ -209,8 +235,7 @@ def test_a_line_that_only_beats_brings_no_numbers_and_that_is_said(page: Page, s
 def test_a_page_that_lost_its_right_says_so_and_stops_asking(page: Page, server: Server) -> None:
     assert server.socket is not None
     server.socket.close(code=4404)
-    page.clock.run_for(2000)
-    expect(page.locator("#live-banner")).to_contain_text("no longer yours")
+    _until(page, lambda: "no longer yours" in page.locator("#live-banner").inner_text(), step=1000)
     page.clock.run_for(60000)
     assert server.sockets == 1
 
@@ -223,8 +248,7 @@ def test_the_log_goes_on_where_it_was_after_a_break(page: Page, server: Server) 
     assert server.socket is not None
     server.heard.clear()
     server.socket.close()
-    page.clock.run_for(2000)
-    _until(page, lambda: bool(server.heard))
+    _until(page, lambda: bool(server.heard), step=1000)
     assert server.heard[0] == {"type": "follow", "instance": "a", "after": 4}
 
 

@@ -122,8 +122,8 @@ def _main(settings: Settings, workload: Workload, command: Command, name: str) -
     }
     if command.engine != CUSTOM:
         container["imagePullPolicy"] = PULL
-    if image.command:
-        container["args"] = list(image.command)  # after the image's entrypoint, as `docker run IMAGE` has it
+    if image.command:  # after the image's entrypoint, as `docker run IMAGE` has it
+        container["args"] = [_as_written(word) for word in image.command]
     if command.fetch:
         container["volumeMounts"].append(
             {"name": "models", "mountPath": MODEL_FOLDER, "readOnly": True, **_sub_path(settings, command)}
@@ -147,7 +147,14 @@ def _settings(workload: Workload, command: Command, image: Image) -> list[dict[s
             cache=f"{SCRATCH}/cache",
         )
         values["TIR_CONFIG"] = json.dumps(config, sort_keys=True)
-    return [{"name": key, "value": value} for key, value in sorted(values.items())]
+    if workload.secrets:
+        values["TIR_SECRETS"] = ",".join(workload.secrets)  # by which `tir_secrets` finds them
+    return [{"name": key, "value": _as_written(value)} for key, value in sorted(values.items())]
+
+
+def _as_written(text: str) -> str:
+    """Escaped: a kubelet takes $(NAME) for the variable's value, a secret's too, and $$ for $."""
+    return text.replace("$", "$$")
 
 
 def _secret_env(workload: Workload, name: str) -> list[dict[str, Any]]:

@@ -125,6 +125,21 @@ def test_no_secret_stands_where_it_can_be_read() -> None:
     assert "s3cr3t-key" not in repr(wanted)
 
 
+def test_a_model_finds_its_secrets_by_their_names() -> None:
+    variables = {one["name"]: one for one in pod()["containers"][0]["env"]}
+    assert variables["TIR_SECRETS"]["value"] == "HF_TOKEN", "tir_secrets.get_secret knows no other"
+    assert variables["HF_TOKEN"]["valueFrom"]["secretKeyRef"]["key"] == "HF_TOKEN"
+
+
+def test_variables_and_words_of_a_command_arrive_as_they_were_written() -> None:
+    image = Image("ghcr.io/a/b:1", command=("--key=$(HF_TOKEN)", "$HOME"))
+    wanted = replace(SERVED, command=replace(LLAMA, engine="custom", image=image), env={"PRICE": "5$$, $(PORT)"})
+    main = pod(wanted)["containers"][0]
+    found = {one["name"]: one.get("value") for one in main["env"]}
+    assert found["PRICE"] == "5$$$$, $$(PORT)", "a kubelet makes $ of $$, and a value of $(PORT)"
+    assert main["args"] == ["--key=$$(HF_TOKEN)", "$$HOME"]
+
+
 def test_the_model_is_fetched_with_its_credential_from_a_file_and_read_only_afterwards() -> None:
     fetch, main = pod()["initContainers"][0], pod()["containers"][0]
     assert fetch["command"] == ["python", "-m", "endpoints.sources", "/etc/tir/fetch/source.json", "/opt/model"]

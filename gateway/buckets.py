@@ -2,7 +2,8 @@
 
 A sliding window, because a token bucket lets twice its size pass within a minute and a fixed minute does so
 at its edge. It is kept in cells of a second, and a cell leaves as a whole once its last moment is a minute
-old: no 60 seconds ever see more than the limit, and what a burst took comes back 60 to 61 seconds later.
+old: no 60 seconds ever see more than the limit, and what a burst took comes back 60 to 61 seconds later. What lies
+more than a minute ahead was counted before the clock was set back, and leaves too.
 
 `Buckets` is the count of one process, in memory. `gateway.shared` keeps the same count for all gateways, as a
 script in Valkey; both take an `Ask` and give an `Answer`, and a test holds them to the same answers.
@@ -136,10 +137,14 @@ class Count:
         if len(cells) > 2 * SPAN:
             _drop(cells, self.newest - SPAN - 2)  # the newest may be a moment ahead
 
-    def sweep(self, now: int) -> None:
+    def sweep(self, now: int, lease_ms: int) -> None:
+        second = now // 1000
+        self.newest = min(self.newest, second + SPAN)
         for cells in self.cells:
-            _drop(cells, now // 1000 - SPAN)
-        for gateway in [name for name, holder in self.holders.items() if holder.lease <= now]:
+            for cell in [cell for cell in cells if not counts_at(second, cell)]:
+                del cells[cell]
+        lives = range(now + 1, now + 2 * lease_ms + 1)
+        for gateway in [name for name, holder in self.holders.items() if holder.lease not in lives]:
             del self.holders[gateway]
 
     def used(self, what: int) -> int:
@@ -159,6 +164,11 @@ class Count:
             if over <= 0:
                 return (cell + SPAN) * 1000 - now
         return SPAN * 1000
+
+
+def counts_at(second: int, cell: int) -> bool:
+    """Whether what was counted in that cell counts in this second."""
+    return second - SPAN < cell <= second + SPAN
 
 
 def _drop(cells: dict[int, int], oldest: int) -> None:
@@ -199,15 +209,16 @@ class Buckets:
         """Let go of buckets that are over, at no more than a look each."""
         oldest = now // 1000 - SPAN
         for name, count in list(self.counts.items()):
+            count.newest = min(count.newest, oldest + 2 * SPAN)
             if count.newest <= oldest and all(holder.lease <= now for holder in count.holders.values()):
                 del self.counts[name]
 
     def _told(self, told: Bucket, ask: Ask, now: int) -> Count:
         count = self.counts.setdefault(told.name, Count())
-        count.sweep(now)
+        count.sweep(now, ask.lease_ms)
         count.holders[ask.gateway] = Holder(told.held, now + ask.lease_ms, 0)
         for cell, requests, tokens in told.owed:
-            if cell > now // 1000 - SPAN:
+            if counts_at(now // 1000, cell):
                 self.note(told.name, cell, requests, tokens)
         return count
 

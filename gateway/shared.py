@@ -36,6 +36,10 @@ if ask.known ~= '' and ask.known ~= marker then
   return cjson.encode({{marker = marker, now = now}})
 end
 
+local function counts(cell)
+  return cell > second - SPAN and cell <= second + SPAN
+end
+
 local function add(bucket, what, cell, number)
   local cells = bucket.cells[what]
   number = math.max(number, -(cells[cell] or 0))
@@ -54,7 +58,7 @@ local function told(key, tell)
     local kind, name, value = raw[at]:sub(1, 1), raw[at]:sub(2), raw[at + 1]
     if kind == 'g' then
       local slots, lease, hold = value:match('^(%d+) (%d+) (%d+)$')
-      if tonumber(lease) <= now then
+      if tonumber(lease) <= now or tonumber(lease) > now + 2 * ask.lease_ms then
         stale[#stale + 1] = raw[at]
       elseif name ~= ask.gateway then
         bucket.used[3] = bucket.used[3] + tonumber(slots)
@@ -62,7 +66,7 @@ local function told(key, tell)
       end
     else
       local what, cell = kind == 'r' and 1 or 2, tonumber(name)
-      if cell <= second - SPAN then
+      if not counts(cell) then
         stale[#stale + 1] = raw[at]
       else
         bucket.cells[what][cell] = tonumber(value)
@@ -72,7 +76,7 @@ local function told(key, tell)
   end
   if #stale > 0 then redis.call('HDEL', key, unpack(stale)) end
   for _, owed in ipairs(tell.owed) do
-    if owed[1] > second - SPAN then
+    if counts(owed[1]) then
       for what = 1, 2 do
         if owed[what + 1] ~= 0 then add(bucket, what, owed[1], owed[what + 1]) end
       end

@@ -43,6 +43,24 @@ def test_no_sixty_seconds_see_more_than_the_limit_and_a_minute_later_there_is_ro
             assert len([at for at in let_in if now + short.wait_ms - at <= 60_000]) < 5
 
 
+def test_a_clock_that_is_set_back_shuts_no_limit_for_as_long() -> None:
+    buckets = Buckets()
+
+    def took(gateway: str, now: int) -> bool:
+        told = [Bucket("k", (1, -1, 1))]
+        return buckets.exchange(Ask(gateway, "", "m", 15_000, 0, told, [Item(0, (0,))]), now).shorts[0] is None
+
+    assert took("died", NOON)
+    assert not took("lives", NOON)
+    assert not took("lives", NOON - 20_000), "a little back, it counts on"
+    earlier = NOON - 3_600_000
+    assert took("lives", earlier), "neither its request nor its slot holds for the hour"
+    assert not took("lives", earlier), "what was let in since counts"
+    buckets.sweep(earlier)
+    buckets.sweep(earlier + 130_000)
+    assert not buckets.counts, "nothing is kept until then"
+
+
 async def test_a_burst_comes_back_as_a_whole() -> None:
     memory = Memory()
     one, who, where = limiter(memory), key(requests_per_minute=3), route()

@@ -57,7 +57,7 @@ async def test_script_and_memory_count_alike() -> None:
             Bucket(
                 name, (40, 900, draw.choice([-1, 60])), draw.randint(0, 9), draw.choice([0, 50]),
                 (draw.randint(0, 9), draw.randint(0, 90), draw.randint(0, 9)),
-                [(began - draw.randint(0, 70), draw.randint(-3, 1), draw.randint(-60, 9))] * draw.randint(0, 2),
+                [(began - draw.randint(-90, 70), draw.randint(-3, 1), draw.randint(-60, 9))] * draw.randint(0, 2),
             )
             for name in names
         ]  # fmt: skip

@@ -12,7 +12,7 @@ Heard = Mapping[str, datetime]  # when each was heard last, by its source
 
 def listen(known: Heard, heard: Collection[str], at: datetime) -> Heard:
     """Who is known after this moment: those heard now, and those whose silence is still short."""
-    recent = {source: last for source, last in known.items() if at - last < SILENCE}
+    recent = {source: last for source, last in known.items() if abs(at - last) < SILENCE}
     return recent | dict.fromkeys(heard, at)
 
 

@@ -40,10 +40,11 @@ class History:
         return cls(at, at, at, at, at, signal.wanted, at, ((at, signal.load),), ((at, signal.wanted),))
 
     def seen(self, signal: Signal, policy: Policy, at: datetime) -> History:
-        """With this moment. A number that somebody else set begins a new history, with their wish in it."""
-        if signal.in_flight is None or at <= self.seen_at:
+        """With this moment. A number that somebody else set begins a new history, with their wish in it, and so
+        does a clock that was set back."""
+        if signal.in_flight is None or timedelta(0) <= self.seen_at - at <= GAP:
             return self
-        if at - self.seen_at > GAP or signal.wanted != self.wanted:
+        if abs(at - self.seen_at) > GAP or signal.wanted != self.wanted:
             return History.begin(signal, at)
         known = replace(
             self,

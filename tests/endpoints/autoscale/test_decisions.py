@@ -31,6 +31,17 @@ def test_a_decision_says_what_it_was_made_of() -> None:
     assert decision.why == "wanted 3: 27 in flight / target 10; 1 ready"
 
 
+def test_a_clock_that_is_set_back_begins_what_is_known_anew() -> None:
+    history, _, _ = told(Signal(0, wanted=1, ready=1), 60)
+    busy, earlier = Signal(27, wanted=1, ready=1), START - timedelta(hours=1)
+    for second in range(0, 8, 2):
+        history = history.seen(busy, POLICY, earlier + timedelta(seconds=second))
+    decision = desired(busy, POLICY, history, earlier + timedelta(seconds=6))
+    assert decision
+    assert decision.wanted == 3
+    assert is_whole(listen({"gone": START}, ["a"], earlier), ["a"]), "a silence that ends in an hour is none"
+
+
 def test_a_bounded_step_says_where_it_goes() -> None:
     _, _, decision = told(Signal(40, queued=50, wanted=2, ready=1, starting=1), 6)
     assert decision

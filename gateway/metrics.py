@@ -27,6 +27,7 @@ BOUNDS = (
 )  # fmt: skip
 BOUNDS_US = tuple(round(bound * 1_000_000) for bound in BOUNDS)
 CLASSES = (OK, CLIENT_ERROR, ABORTED, SERVER_ERROR)
+MOST_CODES, OTHER = 50, "other"  # of one endpoint, whose engine may write anything there
 
 Labels = Mapping[str, str]
 Number = int | float  # told as it is: compiled, a whole number given for a float would become one
@@ -73,7 +74,8 @@ class Series:
         if ttft_us is not None:
             self.ttft.add(ttft_us)
         if one.code:
-            self.codes[one.code] = self.codes.get(one.code, 0) + 1
+            code = one.code if one.code in self.codes or len(self.codes) < MOST_CODES else OTHER
+            self.codes[code] = self.codes.get(code, 0) + 1
         if one.queue_us:
             self.waited += 1
             self.wait_us += one.queue_us

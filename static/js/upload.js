@@ -82,7 +82,7 @@ async function send(page, job) {
     if (job.removed) return;
     const status = await piece(page, job);
     if (status === 204) failures = 0;
-    else if (!job.paused) failures = await mend(page, job, status, failures + 1);
+    else if (!job.paused && !job.removed) failures = await mend(page, job, status, failures + 1);
   }
   if (job.removed) return;
   localStorage.removeItem(memory(job));
@@ -126,6 +126,7 @@ async function piece(page, job) {
   const part = job.file.slice(job.offset, job.offset + PIECE);
   const headers = { "Content-Type": "application/offset+octet-stream", "Upload-Offset": job.offset };
   if (crypto.subtle) headers["Upload-Checksum"] = `sha256 ${await checksum(part)}`;
+  if (job.paused || job.removed) return 0; // while that was reckoned
   return new Promise((done) => {
     const request = (job.request = new XMLHttpRequest());
     request.open("PATCH", job.url);

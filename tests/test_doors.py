@@ -495,5 +495,5 @@ async def _heard(path: str, cookie: str) -> str | int:
         if message["type"] == "websocket.close":
             return int(message["code"])
         if '"pong"' in message.get("text", ""):
-            await one.disconnect()
+            await one.disconnect(timeout=60)
             return IN

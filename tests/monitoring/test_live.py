@@ -57,7 +57,7 @@ async def listening(path: str, cookie: str) -> AsyncIterator[WebsocketCommunicat
     try:
         yield one
     finally:
-        await one.disconnect()
+        await one.disconnect(timeout=60)
 
 
 async def hear(one: WebsocketCommunicator, kind: str) -> Json:
@@ -320,7 +320,7 @@ def test_a_page_that_opens_just_after_something_rang_is_told_to_fetch_all_of_it_
         one = socket(path_of(endpoint), alice)
         await one.connect(timeout=30)
         assert await one.receive_json_from(timeout=30) == {"type": "doorbell", "what": None}
-        await one.disconnect()
+        await one.disconnect(timeout=60)
 
     run(scene)
 

@@ -78,8 +78,8 @@ def word(
 
 
 def speak(source: str, said: Any) -> None:
-    """Say it as a gateway does."""
-    bell.valkey().set(f"tir:gateway:{source}", json.dumps(said), ex=5)
+    """Say it as a gateway does, for as long as a test may take."""
+    bell.valkey().set(f"tir:gateway:{source}", json.dumps(said), ex=60)
 
 
 def lines(of: Instance, count: int, *, start: int = 1, text: str = "line", gaps: Iterable[int] = ()) -> None:

@@ -69,7 +69,7 @@ def test_a_gateway_that_talks_nonsense_leaves_out_only_itself() -> None:
         gateways.merge([{"endpoints": [1]}, {"endpoints": {"1": {"window": 3}, "x": {}}}, good])[1].window.requests
         == 2
     )
-    bell.valkey().set("tir:gateway:bad", "{not json", ex=5)
+    bell.valkey().set("tir:gateway:bad", "{not json", ex=60)
     measured.speak("good", good)
     assert len(gateways.read(bell.valkey())) == 1
 

@@ -263,7 +263,7 @@ def test_a_memory_that_makes_no_sense_is_forgotten(gateways: Gateways, caplog: p
 def test_the_words_of_real_ticks_are_read(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     tick = {"source": "t1", "endpoints": {"7": {"in_flight": {"x": 2}}}}
-    bell.valkey().set("tir:gateway:t1", json.dumps(tick), ex=5)
+    bell.valkey().set("tir:gateway:t1", json.dumps(tick), ex=60)
     said = facts.ticks()
     assert said
     assert tick in said

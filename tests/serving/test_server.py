@@ -15,6 +15,7 @@ import pytest
 from serving.config import EngineConfig, Options, Refusal
 from serving.models import loading
 from serving.provided.tir_secrets import get_secret
+from tests.endpoints.runtimes.test_environments import wheel
 from tests.serving.running import Server, at_once, refused, running
 from tests.wait import until
 
@@ -300,7 +301,8 @@ def test_a_model_that_takes_too_long_is_504_and_its_worker_stays_busy(
         status, answer = server.ask("/predict", {"input": 1})
         assert (status, answer["error"]["code"]) == (504, "timeout")
         (tmp_path / "hold").unlink()
-        assert server.ask("/predict", {"input": 2}) == (200, {"output": 2})
+        # A second is all that any answer has here, and a busy machine may take it for nothing.
+        until(lambda: server.ask("/predict", {"input": 2}) == (200, {"output": 2}), what="a worker that is free")
 
 
 def test_a_model_that_is_told_to_end_while_it_loads_ends_at_once(
@@ -368,3 +370,32 @@ def test_a_secret_is_found_by_its_name_or_its_variable_and_nothing_else_is(
     for name in ("hf-token", "PATH"):
         with pytest.raises(KeyError, match="no secret"):
             get_secret(name)
+
+
+OWN_PACKAGE = """
+import own_part
+
+class Model:
+    def load(self, path): pass
+    def predict(self, inputs): return [own_part.SAID for _ in inputs]
+"""
+
+
+def test_a_models_own_packages_are_installed_where_nobody_has_done_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, model = tmp_path / "index", tmp_path / "model"
+    index.mkdir()
+    model.mkdir()
+    wheel(index, "own_part")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    folder(model, OWN_PACKAGE)
+    (model / "requirements.txt").write_text("own_part\norjson  # which the engine has, and the index hasn't\n")
+    with running(tmp_path / "run", model, packages=True, cache=str(tmp_path)) as server:
+        assert server.until_ready().ask("/predict", {"input": 1}) == (200, {"output": "here"})
+    (model / "requirements.txt").write_text("no-such-part==3\n")
+    code, last = refused(tmp_path, model, packages=True, cache=str(tmp_path))
+    assert code == 65
+    assert "the packages in requirements.txt can't be installed" in last
+    assert "no-such-part==3" in last

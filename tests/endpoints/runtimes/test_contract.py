@@ -19,6 +19,7 @@ from endpoints.runtimes.process import ProcessRuntime
 from tests.endpoints.runtimes.conftest import processes, workload
 from tests.endpoints.runtimes.contract import HELLO, LAST_WORDS, Contract, Place
 from tests.runtimes import AwayRuntime, ForgetfulRuntime, now
+from tests.wait import until
 
 New = Callable[..., ProcessRuntime]
 
@@ -50,6 +51,7 @@ class Processes:
         for pid in (live.supervisor, *live.engines):
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
+        until(lambda: name not in scan.live(self.runtime.data), what=f"{name} to write no more")
         Folder(self.runtime.root / name).remove()
 
     def let_go(self) -> None:

@@ -14,7 +14,7 @@ from tir_console.up.postgres import Postgres
 from tir_console.up.program import Program
 from tir_console.up.valkey import Valkey
 
-START_SECONDS = 30
+START_SECONDS = 120
 # What a crash of this machine would lose is of no use to anybody.
 CARELESS = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def until(
-    look: Callable[[], T | None], *, seconds: float = 30.0, every: float = 0.02, what: str | Callable[[], str] = ""
+    look: Callable[[], T | None], *, seconds: float = 60.0, every: float = 0.02, what: str | Callable[[], str] = ""
 ) -> T:
     """Return the first truthy answer of `look`; AssertionError with `what` once `seconds` have passed.
 

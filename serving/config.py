@@ -90,7 +90,8 @@ class EngineConfig(Checked):
     tokens and holds for each of the `parallel` sequences, which for a model of one's own is the largest batch.
     `port=0` lets the system choose. `threads` compute; `threads_http` each carry one open connection, and 0
     means as many as the parallel sequences need, with room for probes and scrapes beside them. `workers` call a
-    model of one's own at the same time, 0 stands for 4. `cache` is a folder it may write to, "" for none.
+    model of one's own at the same time, 0 stands for 4. `cache` is a folder it may write to, "" for none. With
+    `packages` those that the model's requirements.txt names are installed at the start: nobody has done it before.
     """
 
     engine: str
@@ -109,6 +110,7 @@ class EngineConfig(Checked):
     workers: int = 0
     gpus: int = 0
     cache: str = ""
+    packages: bool = False
     options: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:

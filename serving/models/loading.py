@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.config import EngineConfig, Refusal
-from serving.models import own, tokenizer
+from serving.models import own, packages, tokenizer
 from serving.models.base import Served
 
 LAYOUT = "see docs/model-py.md for what a model folder holds"
@@ -59,6 +59,7 @@ def _loaded(config: EngineConfig) -> Loaded:
 
 
 def _own(config: EngineConfig) -> Loaded:
+    packages.install(config)
     if config.options.quantization == "none":
         return Loaded(own.OwnModel(own.load(config, config.model), config.model))
     whole = import_module("serving.quantize.whole")  # most models are served as they are

@@ -146,6 +146,8 @@ def _settings(workload: Workload, command: Command, image: Image) -> list[dict[s
             gpus=workload.gpus,
             cache=f"{SCRATCH}/cache",
         )
+        if command.requirements.strip():  # here nobody builds an image for them
+            config["packages"] = True
         values["TIR_CONFIG"] = json.dumps(config, sort_keys=True)
     if workload.secrets:
         values["TIR_SECRETS"] = ",".join(workload.secrets)  # by which `tir_secrets` finds them

@@ -125,6 +125,13 @@ def test_no_secret_stands_where_it_can_be_read() -> None:
     assert "s3cr3t-key" not in repr(wanted)
 
 
+def test_a_models_own_packages_are_installed_by_its_instances() -> None:
+    own = replace(SERVED, command=replace(LLAMA, engine="python", requirements="scikit-learn\n"))
+    for wanted, installs in ((own, True), (replace(own, command=replace(LLAMA, engine="python")), None)):
+        found = {one["name"]: one.get("value") for one in pod(wanted)["containers"][0]["env"]}
+        assert json.loads(found["TIR_CONFIG"]).get("packages") is installs
+
+
 def test_a_model_finds_its_secrets_by_their_names() -> None:
     variables = {one["name"]: one for one in pod()["containers"][0]["env"]}
     assert variables["TIR_SECRETS"]["value"] == "HF_TOKEN", "tir_secrets.get_secret knows no other"

@@ -21,6 +21,7 @@ from gateway.tokens import Trust
 from monitoring.models import BodySampling
 
 DEFAULTS = ("temperature", "top_k", "top_p")
+MODEL_NAMES = ("model", "model_id")  # of the source: in the registry, on the Hub
 QUOTAS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
 ALLOWANCE = ("endpoint_ids", *QUOTAS)
 RULES = (*QUOTAS, "queue_limit", "queue_seconds", "wake_seconds", "origins", "max_response_mb")
@@ -109,13 +110,14 @@ def _phases() -> dict[int, str]:
 
 
 class Said(NamedTuple):
-    """What a revision says of calls: defaults for sampling, the context length, whether any path passes, and
-    whether it is an image of the user's own."""
+    """What a revision says of calls: defaults for sampling, the context length, whether any path passes, whether
+    it is an image of the user's own, and how its model is called where it comes from."""
 
     defaults: dict[str, float | int]
     context_length: int
     open: bool
     foreign: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 SILENT = Said({}, 0, open=False)
@@ -125,6 +127,7 @@ def _said() -> dict[int, Said]:
     """By revision that serves or may soon."""
     named = {name: KeyTransform(name, KeyTransform("llm", "spec")) for name in (*DEFAULTS, "max_sequence_length")}
     named |= {name: KeyTransform(name, "spec") for name in ("method", "framework")}
+    named |= {name: KeyTransform(name, KeyTransform("source", "spec")) for name in MODEL_NAMES}
     wanted = Revision.objects.filter(endpoint__deleted_at=None).values_list("id")
     found: dict[int, Said] = {}
     for row in wanted.annotate(**named).values("id", *named):
@@ -132,7 +135,11 @@ def _said() -> dict[int, Said]:
         if row["method"] == Method.CUSTOM:  # nothing is known of what it takes
             found[row["id"]] = SILENT._replace(open=True, foreign=True)
             continue
-        found[row["id"]] = Said(values, row["max_sequence_length"] or 0, row["framework"] in MODEL_SERVERS)
+        any_path, aliases = (
+            row["framework"] in MODEL_SERVERS,
+            tuple(row[name] for name in MODEL_NAMES if row[name]),
+        )
+        found[row["id"]] = Said(values, row["max_sequence_length"] or 0, any_path, aliases=aliases)
     return found
 
 
@@ -152,6 +159,7 @@ def _route(row: dict[str, Any], instances: list[Upstream], phase: str, said: dic
         phase=phase or row["notice"],
         instances=tuple(instances),
         defaults=revision.defaults,
+        aliases=revision.aliases,
         capacity_per_instance=row["target_concurrency"],
         context_length=revision.context_length,
         admission=_admission(row),

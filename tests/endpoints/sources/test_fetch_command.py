@@ -85,7 +85,7 @@ def test_a_second_run_asks_nobody(run: Run, spec: Path, hub: Hub, tmp_path: Path
 
 
 def test_what_was_killed_goes_on_where_it_ended(run: Run, spec: Path, hub: Hub, tmp_path: Path) -> None:
-    hub.fault(Fault("/cdn/", pause=0.1))
+    hub.fault(Fault("/cdn/", pause=0.5))
     process = subprocess.Popen(command(spec, tmp_path / "model"), stdout=subprocess.DEVNULL)
     partial = tmp_path / "model/.tir/partial"
     until(lambda: any(storage.size_of(file) > 1000 for file in partial.glob("*")), what="bytes to come")

@@ -28,7 +28,6 @@ def test_a_killed_instance_is_replaced_and_only_its_own_requests_fail(hurt: Hurt
     assert took < 30
     assert other in hurt.running(MAIN)
     assert not unexcused(traffic, kill), traffic.summary()
-    assert len(traffic.failed) <= 4
     assert "degraded" in seen
     ends = [event for event in hurt.events(MAIN) if event["kind"] == "instance.failed"]
     (why,) = [event for event in ends if event["instance"] == victim]

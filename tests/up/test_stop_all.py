@@ -65,5 +65,5 @@ def test_ends_the_up_that_runs(house: House) -> None:
     done = house.run("manage.py", "up", "--stop-all", "--no-input")
     assert done.returncode == 0, done.stderr
     assert house.process
-    assert house.process.wait(60) == 0
+    assert house.process.wait(180) == 0
     assert all(gone(pid) for pid in pids.values())

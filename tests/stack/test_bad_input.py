@@ -50,7 +50,7 @@ def served(stack: Stack) -> Iterator[Stack]:
     """A console with one endpoint that must come through all of this unharmed."""
     stack.deploy(NAME)
     yield stack
-    assert stack.status(NAME) == "active"
+    stack.wait_status(NAME, "active")
     stack.delete(NAME)
 
 
@@ -184,7 +184,7 @@ def test_a_setting_that_makes_no_sense_is_refused_or_ignored_but_breaks_nothing(
 
 def raw(port: int, head: str) -> str:
     """The first line of what a server answers to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
         line.sendall(head.encode("latin-1"))
         return line.recv(4096).decode("latin-1").partition("\r\n")[0]
 
@@ -195,7 +195,7 @@ def test_a_header_can_not_smuggle_another(served: Stack) -> None:
         f"GET /e/{NAME}/v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key()}\r\n"
         "X-Request-Id: a\nSet-Cookie: evil=1\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", served.house.gateway), timeout=10) as line:
+    with socket.create_connection(("127.0.0.1", served.house.gateway), timeout=60) as line:
         line.sendall(head.encode())
         answer = until(lambda: line.recv(65536), what="an answer").decode("latin-1")
     assert "\r\nset-cookie" not in answer.lower()

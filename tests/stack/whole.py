@@ -142,7 +142,7 @@ class Stack:
         answer = self.api("GET", f"endpoints/{name}")
         return str(answer.json()["status"]) if answer.status_code == 200 else "deleted"
 
-    def wait_status(self, name: str, wanted: str, seconds: float = 60.0) -> None:
+    def wait_status(self, name: str, wanted: str, seconds: float = 180.0) -> None:
         until(lambda: self.status(name) == wanted, seconds=seconds, every=0.1, what=f"{name} to be {wanted}")
 
     def deploy(self, name: str, **changes: Any) -> None:
@@ -177,7 +177,7 @@ def stack() -> Iterator[Stack]:
         house = Settled(Path(folder) / "data", variables=variables)
         house.start("manage.py", "up", "--no-input")
         try:
-            house.wait_ready(seconds=120)
+            house.wait_ready()
             yield Stack(house, hub, trusted)
         finally:
             house.run("manage.py", "up", "--stop-all", "--no-input")

@@ -13,7 +13,7 @@ from typing import Any
 from serving.models.base import BadInput
 from serving.server.errors import Wrong
 from serving.server.metrics import Metrics
-from serving.server.workers import Workers
+from serving.server.workers import Workers, carried
 
 log = logging.getLogger("serving")
 
@@ -87,11 +87,11 @@ class Batcher:
             return []
         try:
             return self.work(items)
-        except Exception as error:
+        except BaseException as error:
             if len(items) == 1:
                 if not isinstance(error, BadInput):
                     log.exception("the model failed at %s", self.kind)
-                return [error]
+                return [carried(error)]
         return [self._attempted([item])[0] for item in items]
 
 

@@ -21,6 +21,25 @@ class Broken(Exception):
     """A stream's iterator raised; its exception is the cause."""
 
 
+def carried(error: BaseException) -> Exception:
+    """What the model raised, as a request can be told it: a future refuses to carry a StopIteration, what would
+    end a process must not end the server, and a connection that the model lost is not the client's."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration | ConnectionError):
+        return error
+    other = RuntimeError(f"the model raised {type(error).__name__}: {error}")
+    other.__cause__ = error
+    return other
+
+
+def _called(function: Callable[..., T], *args: Any) -> T:
+    try:
+        return function(*args)
+    except BaseException as error:
+        if (told := carried(error)) is error:
+            raise
+        raise told from error
+
+
 class Workers:
     """So many calls of the model at once; more wait their turn, and beyond `queue` are refused with 503.
 
@@ -61,7 +80,7 @@ class Workers:
 
     def begin(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Run this in the worker that `slot` took, and free it at the end."""
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, _called, function, *args)
         future.add_done_callback(self._ended)
         return future
 
@@ -105,8 +124,8 @@ class Stream:
                     _close(iterator)
                     return
                 self._put(None, piece)
-        except Exception as error:  # noqa: BLE001  raised again by the coroutine
-            self._put(error, None)
+        except BaseException as error:  # noqa: BLE001  raised again by the coroutine
+            self._put(carried(error), None)
         else:
             self._put(None, END)
 

@@ -87,6 +87,40 @@ async def test_a_batch_that_fails_is_tried_one_by_one(work: Work) -> None:
     assert work.batches == [[1, 13, 2], [1], [13], [2]]
 
 
+@pytest.mark.parametrize("raised", [StopIteration, SystemExit, asyncio.CancelledError, ConnectionError])
+async def test_whatever_a_model_raises_fails_its_own_item_and_nothing_else(raised: type[BaseException]) -> None:
+    def picky(items: list[int]) -> list[int]:
+        if 13 in items:
+            raise raised
+        return items
+
+    async with asyncio.timeout(30):
+        good, bad = await batcher(picky, most=2).all_of([1, 13])
+    assert good == 1
+    assert f"the model raised {raised.__name__}" in str(bad)
+
+
+@pytest.mark.parametrize("raised", [StopIteration, SystemExit, asyncio.CancelledError, ConnectionError])
+async def test_whatever_a_chat_raises_its_client_is_told(raised: type[BaseException]) -> None:
+    class Failing:
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            raise ValueError if raised is StopIteration else raised  # which ends an iterator as it should
+
+    def chat() -> str:
+        raise raised
+
+    workers = Workers(1, 1, Metrics())
+    async with asyncio.timeout(30):
+        with pytest.raises(RuntimeError, match=f"the model raised {raised.__name__}"):
+            await workers.call(chat)
+        async with workers.stream(Failing) as stream:
+            with pytest.raises(Broken):
+                await stream.next(30)
+
+
 async def test_more_than_may_wait_are_told_to_come_again(work: Work) -> None:
     gathering = batcher(work, most=1, queue=2)
     first = asyncio.create_task(gathering.all_of([1]))

@@ -35,6 +35,7 @@ SILENT = errors.upstream(504, "upstream_timeout", "The instance was silent for t
 BUSY = errors.not_ready("The gateway has no connection left. Try again.", code="gateway_busy", retry_after=1)
 BROKEN = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
 DRAINED = errors.not_ready("The gateway is ending. Send the request again.", code="gateway_ending", retry_after=1)
+NOTHING_OF_IT = frozenset({DRAINED.code, BROKEN.code, BUSY.code, LONG.code})  # is said of the instance by these
 JSON = b"application/json"
 UNTRIED: frozenset[str] = frozenset()
 
@@ -463,6 +464,6 @@ class Exchange:
 
     def _sound(self) -> bool | None:
         """What this request says of its instance."""
-        if self.gone or self.code in (DRAINED.code, BROKEN.code, BUSY.code):
+        if self.gone or self.code in NOTHING_OF_IT:
             return None
         return self._settled is not None and self._settled < 500

@@ -205,5 +205,6 @@ async def test_an_answer_longer_than_the_endpoint_allows_is_cut_and_said(tmp_pat
         [record] = await gateway.settled()
         assert record.status == 502
         await until(lambda: engine.open == 0, "the engine to be let go")
+        assert not gateway.app.gateway.balancer.troubled, "it did nothing wrong"
         engine.words = 3
         assert (await gateway.ask(stream=stream)).status_code == 200

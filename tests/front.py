@@ -127,15 +127,17 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(data)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        left = data if fault.cut_after is None else data[: fault.cut_after]
+        left, piece = data if fault.cut_after is None else data[: fault.cut_after], b""
         try:
             for at in range(0, len(left), PIECE):
                 if fault.pause:
                     time.sleep(fault.pause)
-                self.wfile.write(left[at : at + PIECE])
+                piece = left[at : at + PIECE]
+                passed.sent += len(piece)  # before it goes: whoever has it may look at once
+                self.wfile.write(piece)
                 self.wfile.flush()
-                passed.sent += len(left[at : at + PIECE])
         except (BrokenPipeError, ConnectionResetError):
+            passed.sent -= len(piece)
             self.close_connection = True
         if len(left) < len(data):
             self.close_connection = True

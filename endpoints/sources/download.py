@@ -117,7 +117,7 @@ def download(wanted: Download, progress: Callable[[int], None]) -> str:
         except (Interrupted, httpx2.TransportError) as broken:
             reason = str(broken) or type(broken).__name__
         except OSError as refused:
-            if refused.errno == errno.ENOSPC:
+            if refused.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise SourceProblem("disk_full", "The disk ran full while the model was fetched.") from None
             raise
         failures = 0 if partial.size > before else failures + 1

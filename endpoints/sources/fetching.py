@@ -10,6 +10,7 @@ from endpoints.sources import cache
 from endpoints.sources import store as storage
 from endpoints.sources.base import Progress, SourceFile, SourceProblem
 from endpoints.sources.download import Digest, Download, Open, download
+from endpoints.sources.paths import require_places
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ def fetch_all(
 
 
 def asked_for(files: Sequence[str], known: Sequence[SourceFile], where: str) -> list[SourceFile]:
-    """The files by their paths, in the order asked. SourceProblem("no_file") for one that isn't there."""
+    """The files by their paths, in the order asked. SourceProblem("no_file") for one that isn't there,
+    "bad_name" for those that no disk takes together."""
     by_path: Mapping[str, SourceFile] = {file.path: file for file in known}
     missing = [path for path in files if path not in by_path]
     if missing:
         raise SourceProblem("no_file", f"{where} has no file “{missing[0]}”.", "file")
+    require_places(files, where)
     return [by_path[path] for path in files]
 
 

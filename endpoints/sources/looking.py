@@ -6,6 +6,7 @@ from endpoints.safetensors import NotSafetensors, Weights, weights_of
 from endpoints.sources.base import Found, Source, SourceFile, SourceProblem, read_model
 from endpoints.sources.choices import chosen, model_choices, nothing_to_run
 from endpoints.sources.layout import layout_of
+from endpoints.sources.paths import require_places
 
 GGUF_ENGINES = frozenset({"llama.cpp"})  # the others load a folder
 
@@ -36,6 +37,7 @@ def look(
         return Found(revision, tuple(files), choices, choice.path, facts, terms or facts.license, gated)
     if not files:
         raise nothing_to_run(files, where, field)
+    require_places([file.path for file in files], where)
     if gated:  # anybody may list it, and not all of it may be asked for below
         source.read(max(files, key=lambda file: file.size).path, 0, 1)
     layout = layout_of(files, source.read, engine)

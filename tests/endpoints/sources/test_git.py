@@ -3,6 +3,7 @@
 import base64
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -242,6 +243,20 @@ def test_a_large_file_that_was_never_pushed_is_said(ask: Ask, host: GitHost, tmp
     code, field, said = problem(ask().check)
     assert (code, field) == ("gone", "path")
     assert "Push it again" in said
+
+
+def test_a_name_that_is_no_text_is_never_offered(ask: Ask, host: GitHost, tmp_path: Path) -> None:
+    repository = host.folder / "lab/tiny.git"
+    blob = git(repository, "hash-object", "-w", "--stdin", given=b"x")
+    listing = subprocess.run(
+        ["git", "-C", str(repository), "mktree", "-z"],
+        input=b"100644 blob %b\tna\xefve.txt\0" % blob.encode() + b"100644 blob %b\tmodel.py\0" % blob.encode(),
+        capture_output=True,
+        check=True,
+    )
+    made = git(repository, "commit-tree", "-m", "odd", listing.stdout.decode().strip())
+    git(repository, "update-ref", "refs/heads/odd", made)
+    assert [file.path for file in ask(revision="odd").files()] == ["model.py"]
 
 
 def test_submodules_are_said_and_links_not_followed(ask: Ask, host: GitHost) -> None:

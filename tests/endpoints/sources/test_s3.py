@@ -100,6 +100,28 @@ def test_a_folder_arrives_whole_under_any_names(s3: S3, tmp_path: Path) -> None:
     assert (seen[0], seen[-1]) == ((0, total), (total, total))
 
 
+@pytest.mark.parametrize(
+    ("folder", "keys", "words"),
+    [
+        ("both", ("a", "a/b.bin"), "holds “a” and “a/b.bin”"),
+        ("long", ("n" * 240,), "a name may have 200 bytes"),
+    ],
+)
+def test_names_that_no_disk_takes_are_said_before_anything_is_fetched(
+    s3: S3, admin: Any, tmp_path: Path, folder: str, keys: tuple[str, ...], words: str
+) -> None:
+    for key in ("model.py", *keys):
+        admin.put_object(Bucket="models", Key=f"{folder}/{key}", Body=b"class Model: ...")
+    for act in (
+        lambda: s3(path=folder).check("python"),
+        lambda: s3(path=folder).fetch(tmp_path, ignore, ["model.py", *keys]),
+    ):
+        code, field, message = problem(act)
+        assert (code, field) == ("bad_name", "path")
+        assert words in message
+    assert s3(path=folder).fetch(tmp_path, ignore, ["model.py"]).read_bytes() == b"class Model: ..."
+
+
 def test_more_objects_than_one_page_are_all_seen(s3: S3, front: Front) -> None:
     one = "<Contents><Key>{}</Key><Size>1</Size><ETag>1</ETag></Contents>"
     page = "<?xml version='1.0'?><ListBucketResult><Name>models</Name>{}</ListBucketResult>"

@@ -19,7 +19,8 @@ function step(menu, key) {
 document.addEventListener("keydown", (event) => {
   const search = event.target.closest?.("form.search:has(.search-found)");
   if (!search) return;
-  if (event.key === "Escape") {
+  if (event.key === "Escape" && !search.classList.contains("is-shut")) {
+    event.preventDefault(); // a browser would empty the field
     search.classList.add("is-shut");
     search.querySelector("input").focus();
   } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
@@ -30,6 +31,11 @@ document.addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("input", (event) => event.target.closest?.("form.search")?.classList.remove("is-shut"));
+// Nor is it replaced under somebody who goes through it: back at the field, it is asked for anew.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const { target } = event.detail;
+  if (target.matches(".search-found") && target.contains(document.activeElement)) event.detail.shouldSwap = false;
+});
 
 document.addEventListener("keydown", (event) => {
   const menu = event.target.closest?.("details.menu[open]");

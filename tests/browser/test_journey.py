@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect
 
 from tests.browser.conftest import of_others, of_replaced_requests
 from tests.browser.screens import shoot
-from tests.browser.story import SLOW, Person
+from tests.browser.story import Person
 from tests.stack.whole import SESSION, Stack
 from tests.wait import until
 
@@ -70,7 +70,7 @@ def watch_it_become_active(person: Person) -> None:
     page = person.page
     page.evaluate("window.sameDocument = true")
     shoot(page, "journey-deploying")
-    expect(page.locator("#timeline .phase-done")).to_have_count(6, timeout=SLOW)
+    expect(page.locator("#timeline .phase-done")).to_have_count(6)
     person.sees("Active")
     person.sees_ready(1)
 
@@ -78,10 +78,12 @@ def watch_it_become_active(person: Person) -> None:
 def chat(person: Person) -> None:
     """Stream one through the Try it box, with what it took."""
     page = person.page
-    page.locator("[data-tryit-text]").fill("Say hello in one sentence.")
-    page.get_by_role("button", name="Send").click()
+    box = page.locator("[data-tryit][data-begun]")
+    expect(box.get_by_role("button", name="Send")).to_be_enabled()  # its fragment came anew, and no other does
+    box.locator("[data-tryit-text]").fill("Say hello in one sentence.")
+    box.get_by_role("button", name="Send").click()
     answer = page.locator("[data-tryit-answer]")
-    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_hidden(timeout=SLOW)
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_be_hidden()
     assert answer.evaluate("box => box.childNodes.length") > 1, "it came piece by piece"
     assert answer.inner_text().strip()
     meters = page.locator("[data-tryit-meters]")
@@ -102,6 +104,7 @@ def make_a_key(person: Person) -> str:
     assert re.fullmatch(r"tir_\w{8}_\S+", secret)
     shoot(page, "journey-key-made")
     page.get_by_role("link", name="I have copied it").click()
+    expect(page.locator("#secret")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("from the browser")
     assert secret not in page.content(), "it is shown once"
     shoot(page, "journey-keys")
@@ -114,20 +117,20 @@ def call_by_curl_and_see_it_counted(person: Person, key: str) -> None:
     person.open(DEMO)
     page.evaluate("window.sameDocument = true")
     chart = page.locator("#chart-requests")
-    expect(chart.locator("[data-plot] svg").first).to_be_attached(timeout=SLOW)
+    expect(chart.locator("[data-plot] svg").first).to_be_attached()
     before = drawn(page)
     page.locator("#snippets-1").get_by_role("button", name="Copy the code").click()
-    command = page.evaluate("navigator.clipboard.readText()")
+    command = until(lambda: str(page.evaluate("navigator.clipboard.readText()")), what="the code to be copied")
     done = subprocess.run(
         ["bash", "-c", command],
         env=os.environ | {"TIR_API_KEY": key},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert json.loads(done.stdout)["choices"][0]["message"]["content"]
-    expect(person.tile("p95")).to_have_text(re.compile(r"[\d,.]+ m?s"), timeout=SLOW)
+    expect(person.tile("p95")).to_have_text(re.compile(r"[\d,.]+ m?s"))
     chart.scroll_into_view_if_needed()  # else nothing is drawn
     # A busy console leaves ticks out, and with them points: that of a single call may be among them.
     call_until(person, lambda: drawn(page) > before, what="the chart to show calls")
@@ -179,7 +182,7 @@ def call_until(person: Person, seen: Callable[[], bool], *, what: str) -> None:
 
 def see_the_metrics(person: Person) -> None:
     person.tab("Metrics")
-    expect(person.page.locator("[data-plot] svg").first).to_be_attached(timeout=SLOW)
+    expect(person.page.locator("[data-plot] svg").first).to_be_attached()
     shoot(person.page, "journey-metrics")
 
 
@@ -193,14 +196,14 @@ def scale_back_stop_and_start(person: Person) -> None:
     person.open(DEMO)
     person.scale(1)
     person.sees_ready(1)
-    expect(row).to_contain_text("1/1", timeout=SLOW)
+    expect(row).to_contain_text("1/1")
     person.dialog("stop").get_by_role("button", name="Stop").click()
     person.sees("Stopped")
     shoot(person.page, "journey-stopped")
-    expect(row).to_contain_text("Stopped", timeout=SLOW)
+    expect(row).to_contain_text("Stopped")
     person.page.get_by_role("button", name="Start").click()
     person.sees("Active")
-    expect(row).to_contain_text("Active", timeout=SLOW)
+    expect(row).to_contain_text("Active")
     other.close()
 
 
@@ -215,7 +218,7 @@ def delete(person: Person) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url("**/projects/demo/endpoints/")
     assert person.verbs[-1] == "delete"
-    expect(page.locator("main")).to_contain_text("No endpoints yet", timeout=SLOW)
+    expect(page.locator("main")).to_contain_text("No endpoints yet")
 
 
 # ── what must not be lost, and must not be made twice ────────────────────────────────────────────
@@ -276,9 +279,20 @@ def test_the_keyboard_leads_from_any_page_to_what_one_can_name(person: Person) -
     shoot(page, "search")
     page.keyboard.press("Escape")
     expect(hit).to_be_hidden()
-    page.keyboard.type("l")
+    expect(page.get_by_role("searchbox")).to_have_value("smol")
+    late: list[Route] = []
+
+    def hold(answer: Route) -> None:
+        late.append(answer)
+
+    page.route("**/search/**", hold)
+    with page.expect_request("**/search/**"):
+        page.keyboard.type("l")
     expect(hit).to_be_visible()
     page.keyboard.press("ArrowDown")
+    expect(hit).to_be_focused()
+    with page.expect_event("requestfinished", lambda request: "/search/" in request.url):
+        late[0].continue_()
     expect(hit).to_be_focused()
     page.keyboard.press("Enter")
     page.wait_for_url("**/models/smollm2-135m-instruct/")
@@ -291,6 +305,7 @@ def test_without_javascript_one_can_create_scale_and_delete(browser: Browser, st
         page = context.new_page()
         stack.login(page)
         page.get_by_role("link", name="Create endpoint").first.click()
+        page.wait_for_url(re.compile("/endpoints/new/"))
         if page.get_by_role("button", name="Start afresh").count():
             page.get_by_role("button", name="Start afresh").click()
         page.get_by_role("button", name="Keep the rest").click()

@@ -32,8 +32,9 @@ def require_places(paths: Sequence[str], where: str) -> None:
     known = set(paths)
     for path in paths:
         if len(path.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in path.split("/")):
-            said = f"{where} holds “{path[:40]}…”, and a name may have {LONGEST_NAME} bytes here, a path {LONGEST_PATH}."
-            raise SourceProblem("bad_name", f"{said} Give it a shorter one.", "path")
+            longest = f"a name may have {LONGEST_NAME} bytes here, a path {LONGEST_PATH}"
+            said = f"{where} holds “{path[:40]}…”, and {longest}. Give it a shorter one."
+            raise SourceProblem("bad_name", said, "path")
         if clash := next((str(above) for above in PurePosixPath(path).parents if str(above) in known), None):
             said = f"{where} holds “{clash}” and “{path}”, and no disk has a file that is a folder, too."
             raise SourceProblem("bad_name", f"{said} Rename one of them.", "path")

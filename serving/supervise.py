@@ -166,15 +166,22 @@ def flush(pipes: "list[Pipe]", log: Log) -> None:
 
 
 def out_of_memory(path: "str | None") -> bool:
-    """Whether the kernel killed in this cgroup: memory.oom_control (v1) and memory.events (v2) both count it."""
+    """Whether the kernel killed in this cgroup, which had reached its limit.
+
+    memory.oom_control (v1) and memory.events (v2) count every kill, also one because the whole machine is short.
+    How often the limit was reached says `oom` in v2, and a file of its own in v1.
+    """
     if path is None:
         return False
     try:
         with open(path, encoding="ascii") as file:
             counts = dict(line.split() for line in file)
+        if "oom" not in counts:
+            with open(os.path.join(os.path.dirname(path), "memory.failcnt"), encoding="ascii") as file:
+                counts["oom"] = file.read()
+        return int(counts.get("oom_kill", "0")) > 0 and int(counts["oom"]) > 0
     except (OSError, ValueError):
         return False
-    return int(counts.get("oom_kill", "0")) > 0
 
 
 def record(folder: str, status: int, asked: bool, oom: bool) -> None:

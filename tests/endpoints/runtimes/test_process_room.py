@@ -12,6 +12,7 @@ import pytest
 from endpoints.runtimes import limits, runtime_for
 from endpoints.runtimes.gauge import Gauge
 from endpoints.runtimes.process import ProcessRuntime
+from serving.supervise import out_of_memory
 from tests.endpoints.runtimes.conftest import processes, workload
 from tests.endpoints.runtimes.contract import the_one
 
@@ -103,6 +104,24 @@ def test_without_a_cgroup_memory_is_still_limited(process: ProcessRuntime) -> No
     (pid,) = processes(process, the_one(process, "running").name).engines
     assert psutil.Process(pid).rlimit(psutil.RLIMIT_DATA) == (256 << 20, 256 << 20)
     assert "RLIMIT_DATA" in process.capacity().reason
+
+
+@pytest.mark.parametrize(
+    ("files", "limit_was_reached"),
+    [
+        ({"memory.events": "max 3\noom 1\noom_kill 1\n"}, True),
+        ({"memory.events": "max 0\noom 0\noom_kill 1\n"}, False),
+        ({"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.failcnt": "9\n"}, True),
+        ({"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.failcnt": "0\n"}, False),
+        ({"memory.oom_control": "under_oom 0\noom_kill 0\n", "memory.failcnt": "9\n"}, False),
+    ],
+)
+def test_a_kill_because_the_whole_machine_is_short_is_not_the_limits(
+    tmp_path: Path, files: dict[str, str], limit_was_reached: bool
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert out_of_memory(str(tmp_path / next(iter(files)))) is limit_was_reached
 
 
 def test_cgroup_v2_without_delegation_falls_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,13 @@ from endpoints.planner import limits
 from endpoints.planner.facts import EndpointFacts, Failure, InstanceFacts, InstanceState, Note, Plan, Probe
 from endpoints.runtimes.base import Observed, Phase
 
+# What an engine, or its place, says when it got no memory. What one said before somebody killed it is no reason.
+LACKED = re.compile(
+    r"needed more memory|out ?of ?memory|MemoryError|bad_alloc|(?:cannot|could not|failed to|unable to) allocate"
+    r"|No available memory for the cache|larger than the available KV cache memory",
+    re.IGNORECASE,
+)
+BY_SIGNAL = ("killed by signal 9", "killed by signal 15")
 BEFORE_READY = (InstanceState.STARTING, InstanceState.LOADING)
 
 
@@ -143,7 +151,7 @@ def cause(seen: Observed | None, *, ours: bool = True) -> tuple[str, str]:
         return "Lost", seen.message or "It ended and nothing says how."
     if ours and code in limits.NEVER_MENDS:
         return limits.NEVER_MENDS[code], sentence(seen.message or f"exit code {code}")
-    if "memory" in seen.message.lower():
+    if LACKED.search(seen.message) and not seen.message.startswith(BY_SIGNAL):
         return "OutOfMemory", sentence(seen.message)
     if code > 128:
         number = code - 128

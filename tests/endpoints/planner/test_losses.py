@@ -313,6 +313,14 @@ def test_losing_all_during_an_update_still_ends_well(world: World) -> None:
         (137, "killed: it needed more memory than its limit", "OutOfMemory",
          "Killed: it needed more memory than its limit."),
         (3, "", "Exited", "Exit code 3."),
+        (1, "exit code 1: CUDA out of memory. Tried to allocate 2.00 GiB.", "OutOfMemory",
+         "Exit code 1: CUDA out of memory. Tried to allocate 2.00 GiB."),
+        (134, "killed by signal 6: what(): std::bad_alloc", "OutOfMemory",
+         "Killed by signal 6: what(): std::bad_alloc."),
+        (137, "killed by signal 9: CUDA out of memory, trying less", "Killed",
+         "Ended by SIGKILL (exit code 137). CUDA out of memory, trying less."),
+        (1, "exit code 1: Model loading took 2.1 GiB memory", "Exited",
+         "Exit code 1: Model loading took 2.1 GiB memory."),
     ],
 )  # fmt: skip
 def test_an_end_is_told_in_whole_sentences_and_once(code: int, said: str, reason: str, message: str) -> None:

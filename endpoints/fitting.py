@@ -11,6 +11,7 @@ from endpoints.memory import (
     KV_TYPE_FOR,
     Device,
     Estimate,
+    Floor,
     ModelShape,
     Verdict,
     estimate,
@@ -19,6 +20,7 @@ from endpoints.memory import (
     shape_from_config,
     shape_from_gguf,
     stated,
+    uncounted,
     usable_bytes,
 )
 from endpoints.models import InstanceType, Region
@@ -52,23 +54,31 @@ def refuse_place(spec: Spec, region: Region, machine: InstanceType) -> None:
         raise Unfit("NotOffered", said)
 
 
-def fit(spec: Spec, found: Found, machine: InstanceType, *, correction: int | None = None) -> str:
-    """Say that the model can run there as asked, or raise Unfit. `correction` as for `need_of`."""
+def fit(
+    spec: Spec,
+    found: Found,
+    machine: InstanceType,
+    *,
+    correction: int | None = None,
+    floor: Floor | None = None,
+) -> str:
+    """Say that the model can run there as asked, or raise Unfit. `correction` and `floor` as for `need_of`."""
     problems = _gguf_problems(spec, found) if spec.engine == Framework.LLAMA_CPP else _layout_problems(found)
     if machine.gpu and (refused := precision_problem(machine.gpu, spec.llm.data_type)):
         problems.append(refused)
     if problems:
         raise Unfit("SettingsDoNotFit", " ".join(problems))
-    need = need_of(spec.engine, spec.llm, found, machine, correction=correction)
+    need = need_of(spec.engine, spec.llm, found, machine, correction=correction, floor=floor)
     if spec.memory_gib:
-        need = stated(int(spec.memory_gib * GIB), device_of(machine))
+        need = stated(int(spec.memory_gib * GIB), device_of(machine), floor)
     if need is not None and need.verdict == Verdict.DOES_NOT_FIT:
         raise Unfit("DoesNotFit", _too_large(need, machine))
     known = "need not known"
     if need is not None and need.need_bytes:
         how = "by your own figure: " if spec.memory_gib else "measured before: " if need.measured else ""
-        known = f"{how}needs {_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
-    return f"{_named(spec, found)}, memory {known}."
+        least = "more than " * bool(need.ran_out and not spec.memory_gib)
+        known = f"{how}needs {least}{_gib(need.need_bytes)} of {_gib(need.available_bytes)}"
+    return f"{_named(spec, found)}, memory {known}. {need.ran_out if need else ''}".strip()
 
 
 def shape_of(engine: str, llm: LlmSpec, found: Found) -> ModelShape | None:
@@ -93,15 +103,22 @@ def _loaded(engine: str, llm: LlmSpec) -> int | None:
 
 
 def need_of(
-    engine: str, llm: LlmSpec, found: Found, machine: InstanceType, *, correction: int | None = None
+    engine: str,
+    llm: LlmSpec,
+    found: Found,
+    machine: InstanceType,
+    *,
+    correction: int | None = None,
+    floor: Floor | None = None,
 ) -> Estimate | None:
-    """The memory of one instance; None where nothing is known of the model's shape.
+    """The memory of one instance; None where nothing is known of the model's shape, nor ran out of memory.
 
-    `correction`: the bytes that an instance of this model was seen to use above what is assumed of it.
+    `correction`: the bytes that an instance of this model was seen to use above what is assumed of it; `floor`:
+    how one of them ran out of memory.
     """
     shape = shape_of(engine, llm, found)
     if shape is None:
-        return None
+        return uncounted(llm.max_sequence_length, llm.batch_size, device_of(machine), floor) if floor else None
     return estimate(
         shape,
         length=llm.max_sequence_length,
@@ -111,6 +128,7 @@ def need_of(
         device=device_of(machine),
         gpus=machine.gpu_count if machine.has_gpu and engine in SPREADING else 1,
         correction=correction,
+        floor=floor,
     )
 
 
@@ -142,11 +160,13 @@ def device_of(machine: InstanceType) -> Device:
 
 def _too_large(need: Estimate, machine: InstanceType) -> str:
     """What it needs, what there is, and how much of it would fit."""
-    if (need.need_bytes or 0) <= need.available_bytes:
+    if (need.need_bytes or 0) <= need.available_bytes and not need.ran_out:
         return f"{' '.join(need.notes)} Choose a machine with another number of GPUs."
-    said = f"It needs {_gib(need.firm_bytes)} and {machine.slug} has {_gib(need.available_bytes)}."
+    least = "more than " * bool(need.ran_out)
+    said = f"It needs {least}{_gib(need.firm_bytes)} and {machine.slug} has {_gib(need.available_bytes)}."
+    said = f"{need.ran_out} {said}".strip()
     if not need.largest_length and not need.largest_concurrency:
-        return f"{said} Choose a larger machine."
+        return f"{said} Choose a larger machine{', or say yourself how much it needs' * bool(need.ran_out)}."
     fits = [f"{need.largest_length:,} tokens"] if need.largest_length else []
     fits += [f"{need.largest_concurrency:,} sequences of this length"] if need.largest_concurrency else []
     return f"{said} What fits is {' or '.join(fits)}. Choose that, or a larger machine."

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from endpoints import bell
 from endpoints.fitting import Unfit, fit, found_of, refuse_place
-from endpoints.models import MeasuredMemory, Phase, Revision
+from endpoints.learning import learned
+from endpoints.models import Phase, Revision
 from endpoints.models.deployment import PhaseKind, PhaseState
-from endpoints.models.measured import model_digest
 from endpoints.origin import source_of, store
 from endpoints.phase_work import Cancelled, Clock, Report, claim, close, fail
 from endpoints.regions import runtime_of
@@ -56,15 +56,10 @@ def _judged(revision: Revision) -> str:
         Revision.objects.filter(pk=revision.pk).update(model_path=IN_IMAGE)
         return f"{spec.container.image} brings its own model; its memory need is not known."
     found = _fetched(revision) or _look(revision)
-    message = fit(spec, found, revision.instance_type, correction=_measured(revision, spec, found))
+    known = learned(revision, found, at=timezone.now())
+    message = fit(spec, found, revision.instance_type, correction=known.correction, floor=known.floor)
     _resolve(revision, found)
     return message
-
-
-def _measured(revision: Revision, spec: Spec, found: Found) -> int | None:
-    model = model_digest(spec.source, found.revision, found.default_file, revision.endpoint.project)
-    machine, at = revision.instance_type, timezone.now()
-    return MeasuredMemory.known(model, spec.engine, spec.llm.data_type, machine, at=at)
 
 
 def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:

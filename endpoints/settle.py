@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import F
 
 from endpoints import bell
+from endpoints.learning import RAN_OUT, note_ends
 from endpoints.lease import Outdated
 from endpoints.models import Deployment, Endpoint, Event, Instance, Phase, Revision, Undecryptable
 from endpoints.models.deployment import DeploymentState, InstanceState, PhaseState
@@ -50,6 +51,8 @@ def _instances(endpoint: Endpoint, plan: Plan) -> None:
     for name, fields in plan.instances.items():
         if name not in plan.new_instances:
             Instance.objects.live().filter(name=name, endpoint=endpoint).update(**fields)
+    if short := [name for name, fields in plan.instances.items() if fields.get("reason") in RAN_OUT]:
+        note_ends(endpoint, short)
 
 
 def _deployment(deployment_id: int, plan: Plan) -> None:

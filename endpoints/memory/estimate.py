@@ -8,10 +8,11 @@ tables. Other engines on a CPU: the activations of a GPU and half a GiB for the 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
+from endpoints.memory.floor import Floor
 from endpoints.memory.kv import BATCHED, BATCHED_LARGE, LLAMA_CPP, VLLM, checkpoint_bytes, kv_bytes
 from endpoints.memory.shape import ModelShape
 
@@ -84,7 +85,8 @@ class Estimate:
 
     `parts`, `need_bytes` and the largest values are None where the verdict is unknown. `largest_length` is
     for this concurrency and no more than `trained_context`, `largest_concurrency` for this length; 0 when not
-    even one fits.
+    even one fits. `ran_out` tells of the instance that ran out of memory where that decides or speaks against
+    it: then the need is more than what is said. `least_bytes`: what that instance alone tells, if anything.
     """
 
     parts: Parts | None
@@ -98,6 +100,8 @@ class Estimate:
     measured: bool = False
     trained_context: int | None = None
     notes: tuple[str, ...] = ()
+    ran_out: str = ""
+    least_bytes: int | None = None
 
     @property
     def firm_bytes(self) -> int | None:
@@ -135,47 +139,73 @@ def estimate(
     gpus: int = 1,
     eager: bool = False,
     correction: int | None = None,
+    floor: Floor | None = None,
 ) -> Estimate:
     """The need of `concurrency` sequences of `length` tokens on `device`, or on each of so many `gpus` alike.
 
     `correction`: the bytes that a running instance was seen to use above what this assumes of it; less than 0
-    where it assumes too much.
+    where it assumes too much. `floor`: what one that ran out of memory tells. The greater of the two decides.
     """
 
-    setting = _Setting(kv_type, engine, device, gpus, eager, correction)
-    notes, available = _notes(shape, length, setting), device.available_bytes
+    seen = _Setting(kv_type, engine, device, gpus, eager, correction)
+    setting, notes, available = _raised(seen, floor), _notes(shape, length, seen), device.available_bytes
     now = _parts(shape, length, concurrency, setting)
     if now is None:
-        notes = (*notes, _unknown(shape))
-        return Estimate(None, None, None, None, available, Verdict.UNKNOWN, None, None, notes=notes)
+        return uncounted(length, concurrency, device, floor, (*notes, _unknown(shape)))
+
+    at_least = setting is not seen
+    sure = int(available * (1 - TIGHT)) if at_least else available
 
     def fits(length: int, concurrency: int) -> bool:
         tried = _parts(shape, length, concurrency, setting)
-        return tried is not None and tried.firm <= available
+        return tried is not None and tried.firm <= sure
 
-    slack = 0 if correction is not None else int((now.activations + now.base) * UNCERTAIN)
-    apart = _indivisible(shape, setting)
+    measured = correction is not None and not at_least
+    slack = 0 if measured else int((now.activations + now.base) * UNCERTAIN)
+    apart, short = _indivisible(shape, setting), at_least and now.firm >= available
     return Estimate(
         parts=now,
         need_bytes=now.total,
-        low_bytes=now.firm - slack,
+        low_bytes=now.firm - (0 if at_least else slack),
         high_bytes=now.total + slack,
         available_bytes=available,
-        verdict=Verdict.DOES_NOT_FIT if apart else _verdict(now.total, available, now.firm),
+        verdict=Verdict.DOES_NOT_FIT if apart or short else _verdict(now.total, available, now.firm),
         largest_length=_largest(lambda value: fits(value, concurrency), shape.trained_context or LONGEST),
         largest_concurrency=_largest(lambda value: fits(length, value), MOST_SEQUENCES),
-        measured=correction is not None,
+        measured=measured,
         trained_context=shape.trained_context,
         notes=notes,
+        ran_out=str(floor) if at_least else "",
+        least_bytes=_least(shape, length, concurrency, seen, floor),
     )
 
 
-def stated(need_bytes: int, device: Device) -> Estimate:
-    """A person's own figure against the device, where they know better than any estimate."""
-    available = device.available_bytes
+def stated(need_bytes: int, device: Device, floor: Floor | None = None) -> Estimate:
+    """A person's own figure against the device, where they know better than any estimate.
+
+    It stands even where as much was too little before; then it is called tight at best, and why.
+    """
+    available, verdict = device.available_bytes, _verdict(need_bytes, device.available_bytes)
     note = "Your own figure, which stands in for the estimate."
     same = (need_bytes, need_bytes, need_bytes)
-    return Estimate(None, *same, available, _verdict(need_bytes, available), None, None, notes=(note,))
+    against = str(floor) if floor and available <= floor.limit_bytes else ""
+    verdict = Verdict.TIGHT if against and verdict == Verdict.FITS else verdict
+    return Estimate(None, *same, available, verdict, None, None, notes=(note,), ran_out=against)
+
+
+def uncounted(
+    length: int, concurrency: int, device: Device, floor: Floor | None, notes: tuple[str, ...] = ()
+) -> Estimate:
+    """Where the need can't be counted it is unknown, but for what ran out of memory with settings no larger."""
+    available = device.available_bytes
+    if floor is None or not floor.covers(length, concurrency):
+        return Estimate(None, None, None, None, available, Verdict.UNKNOWN, None, None, notes=notes)
+    least = floor.limit_bytes
+    told = {"notes": notes, "ran_out": str(floor), "least_bytes": least}
+    if least >= available:
+        same = (least, least, least)
+        return Estimate(None, *same, available, Verdict.DOES_NOT_FIT, None, None, **told)  # type: ignore[arg-type]
+    return Estimate(None, None, None, None, available, Verdict.UNKNOWN, None, None, **told)  # type: ignore[arg-type]
 
 
 def quick_estimate(
@@ -188,6 +218,19 @@ def quick_estimate(
     """
     plain = int(params_billion * 1e9 * precision_multiplier) + batch * length * hidden * 4
     return Quick(plain, plain * 6 // 5, plain * 13 // 10)
+
+
+def _raised(on: _Setting, floor: Floor | None) -> _Setting:
+    """The same, with what ran out of memory in place of a lesser correction, or of none."""
+    above = floor.above_bytes if floor else None
+    return on if above is None or above <= (on.correction or 0) else replace(on, correction=above)
+
+
+def _least(shape: ModelShape, length: int, concurrency: int, on: _Setting, floor: Floor | None) -> int | None:
+    if floor is None or floor.above_bytes is None:
+        return None
+    parts = _parts(shape, length, concurrency, replace(on, correction=floor.above_bytes))
+    return parts.firm if parts else None
 
 
 def _parts(shape: ModelShape, length: int, concurrency: int, on: _Setting) -> Parts | None:

@@ -7,6 +7,7 @@ from endpoints.models.draft import Draft
 from endpoints.models.endpoint import Endpoint, IdempotentRequest, Revision
 from endpoints.models.event import Event
 from endpoints.models.measured import MeasuredMemory
+from endpoints.models.memory_floor import MemoryFloor
 from endpoints.models.registry import ModelVersion, RegisteredModel
 from endpoints.models.secret import Secret, Undecryptable
 from endpoints.models.version_draft import Upload, VersionDraft
@@ -23,6 +24,7 @@ __all__ = [
     "Instance",
     "InstanceType",
     "MeasuredMemory",
+    "MemoryFloor",
     "ModelVersion",
     "Phase",
     "Region",

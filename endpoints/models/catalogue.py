@@ -91,6 +91,12 @@ class Region(models.Model):
         if names := self._living():
             raise Refused(f"It can't become another kind of place while {_some(names)} run here.", field="runtime")
 
+    def refuse_another_place(self, field: str) -> None:
+        """Raises Refused while what runs for endpoints would be left behind, where nobody sees it any more."""
+        if names := self._living():
+            said = f"It can't change while {_some(names)} run here: what runs for them would be left behind."
+            raise Refused(said, field=field)
+
     @transaction.atomic
     def discard(self, *, by: User) -> None:
         """Delete it for good, with an audit entry. Raises Refused while endpoints run here, or once any did."""

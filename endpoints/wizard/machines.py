@@ -75,9 +75,13 @@ def _memory(machine: InstanceType, situation: Situation) -> str:
         return ""
     kind = "GPU memory" if machine.has_gpu else "memory"
     return (
-        f"The model needs at least {bytes_binary(need.firm_bytes)} of {kind}; "
+        f"{need.ran_out} The model needs {_least(need)} {bytes_binary(need.firm_bytes)} of {kind}; "
         f"this machine has {bytes_binary(need.available_bytes)} to give."
-    )
+    ).strip()
+
+
+def _least(need: Estimate) -> str:
+    return "more than" if need.ran_out else "at least"
 
 
 def length_problem(need: Estimate | None, machine: InstanceType, length: int, concurrency: int) -> str:
@@ -90,7 +94,10 @@ def length_problem(need: Estimate | None, machine: InstanceType, length: int, co
     if need.largest_concurrency:
         way.append(f"a batch size of at most {need.largest_concurrency}")
     mend = f"Choose {' or '.join(way)}, or a larger machine." if way else "Choose a larger machine."
+    if need.ran_out:
+        mend = f"{mend[:-1]}, or say yourself how much it needs."
+    least = "more than " * bool(need.ran_out)
     return (
-        f"{length:,} tokens × {concurrency} need {bytes_binary(need.firm_bytes)}; "
+        f"{need.ran_out} {length:,} tokens × {concurrency} need {least}{bytes_binary(need.firm_bytes)}; "
         f"{machine.slug} has {bytes_binary(need.available_bytes)} to give. {mend}"
-    )
+    ).strip()

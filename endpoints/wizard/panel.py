@@ -81,13 +81,16 @@ def _verdict(need: Estimate | None, situation: Situation) -> str:
     if need is None:
         return _unknown(situation)
     if need.need_bytes is None:
-        return f"Unknown. {' '.join(need.notes)}"
+        return " ".join(filter(None, ("Unknown.", need.ran_out, *need.notes)))
     there = bytes_binary(need.available_bytes)
     if need.verdict == Verdict.DOES_NOT_FIT:
-        return f"Does not fit: needs {bytes_binary(need.firm_bytes)}, has {there}."
+        least = "more than " * bool(need.ran_out)
+        return f"Does not fit: needs {least}{bytes_binary(need.firm_bytes)}, has {there}."
     if need.need_bytes > need.available_bytes:
         return f"Tight: uses {there}, and would use {bytes_binary(need.need_bytes)}."
     free = f"{bytes_binary(need.available_bytes - need.need_bytes)} of {there} stay free"
+    if need.ran_out and need.parts is None:
+        return f"By your own figure {free}, but as much was too little before."
     return f"Fits: {free}." if need.verdict == Verdict.FITS else f"Tight: only {free}."
 
 
@@ -104,9 +107,10 @@ def _unknown(situation: Situation) -> str:
 def _hints(need: Estimate | None) -> tuple[str, ...]:
     if need is None or need.need_bytes is None or need.low_bytes is None or need.high_bytes is None:
         return ()
+    told = (need.ran_out,) if need.ran_out else ()
     if need.low_bytes == need.high_bytes and need.parts is None:
-        return need.notes
-    hints = [f"Between {bytes_binary(need.low_bytes)} and {bytes_binary(need.high_bytes)} per instance."]
+        return (*told, *need.notes)
+    hints = [*told, f"Between {bytes_binary(need.low_bytes)} and {bytes_binary(need.high_bytes)} per instance."]
     if need.measured:
         hints = [f"{bytes_binary(need.need_bytes)}, by what an instance of this model was seen to use."]
     if need.largest_length:

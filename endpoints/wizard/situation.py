@@ -9,9 +9,18 @@ from django.utils import timezone
 
 from accounts.models import Project
 from endpoints.fitting import device_of, need_of
-from endpoints.memory import Estimate, stated
-from endpoints.models import InstanceType, ModelVersion, Region, RegisteredModel, Secret
-from endpoints.models.measured import MeasuredMemory, device_name, model_digest
+from endpoints.learning import Learned
+from endpoints.memory import Estimate, Floor, stated
+from endpoints.models import (
+    InstanceType,
+    MeasuredMemory,
+    MemoryFloor,
+    ModelVersion,
+    Region,
+    RegisteredModel,
+    Secret,
+)
+from endpoints.models.measured import device_name, model_digest
 from endpoints.spec import GIB, Framework, LlmSpec, SourceKind, SourceSpec
 from endpoints.wizard.image_look import ImageLook
 from endpoints.wizard.looks import Look, look_at_nothing, look_at_version
@@ -42,18 +51,20 @@ class Catalogue:
     def secrets(self) -> list[str]:
         return list(Secret.objects.filter(project=self.project).values_list("name", flat=True))
 
-    def correction(
+    def learned(
         self, source: SourceSpec, look: Look, engine: str, data_type: str, machine: InstanceType
-    ) -> int | None:
-        """What instances of this model were seen to use above the estimate; None where none was seen."""
+    ) -> Learned:
+        """What earlier instances of this model tell of its memory."""
         model = model_digest(source, look.found.revision, look.file, self.project)
         key = model, engine, data_type
-        if key not in self._measured:
-            self._measured[key] = MeasuredMemory.by_device(*key, at=timezone.now())
-        return self._measured[key].get(device_name(machine))
+        if key not in self._learned:
+            at = timezone.now()
+            self._learned[key] = MeasuredMemory.by_device(*key, at=at), MemoryFloor.by_device(*key, at=at)
+        corrections, floors = self._learned[key]
+        return Learned(corrections.get(device_name(machine)), floors.get(device_name(machine)))
 
     @cached_property
-    def _measured(self) -> dict[tuple[str, str, str], dict[str, int]]:
+    def _learned(self) -> dict[tuple[str, str, str], tuple[dict[str, int], dict[str, Floor]]]:
         return {}
 
     def version(self, name: str, number: int) -> ModelVersion | None:
@@ -93,9 +104,12 @@ class Situation:
 
     def estimate(self, machine: InstanceType, *, length: int, concurrency: int, data_type: str) -> Estimate | None:
         """The memory that one instance needs there; None while the model isn't known, or says nothing of it."""
+        known = Learned()
+        if self.look is not None and self.source is not None:
+            known = self.catalogue.learned(self.source, self.look, self.engine, data_type, machine)
         if self.memory_gib:
-            return stated(int(self.memory_gib * GIB), device_of(machine))
-        if self.look is None or self.source is None:
+            return stated(int(self.memory_gib * GIB), device_of(machine), known.floor)
+        if self.look is None:
             return None
         llm = LlmSpec(
             max_sequence_length=length,
@@ -103,5 +117,5 @@ class Situation:
             data_type=data_type,
             quantization=self.quantization,
         )
-        correction = self.catalogue.correction(self.source, self.look, self.engine, data_type, machine)
-        return need_of(self.engine, llm, self.look.found, machine, correction=correction)
+        found = self.look.found
+        return need_of(self.engine, llm, found, machine, correction=known.correction, floor=known.floor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -13,7 +14,8 @@ from django.utils.html import escape
 from endpoints import offers
 from endpoints.capacity import Capacity, Piece
 from endpoints.gguf import GGUFFacts
-from endpoints.models import InstanceType, MeasuredMemory, ModelVersion, Region
+from endpoints.memory import Floor
+from endpoints.models import InstanceType, MeasuredMemory, MemoryFloor, ModelVersion, Region
 from endpoints.models.measured import model_digest
 from endpoints.spec import GIB
 from endpoints.templatetags.formats import bytes_binary
@@ -126,6 +128,34 @@ def test_the_panel_says_what_bounds_a_length_and_goes_by_what_was_measured(way: 
     assert f"{bytes_binary(after.need_bytes)}, by what an instance of this model was seen to use." in way.see(
         "llm"
     )
+
+
+def test_what_ran_out_of_memory_is_refused_in_words_unless_a_person_knows_better(way: Way) -> None:
+    way.to("machine")
+    way.passes("machine", instance_type="c6i.large")
+    situation = judge(way.fresh().answers, Catalogue(way.draft.project)).situation
+    assert situation.source
+    assert situation.look
+    assert situation.machine
+    need = situation.estimate(situation.machine, length=2048, concurrency=1, data_type="float16")
+    assert need
+    assert need.firm_bytes
+    model = model_digest(situation.source, situation.look.found.revision, situation.look.file, way.draft.project)
+    at, lived = timezone.now(), timedelta(minutes=2)
+    floor = Floor(4 * GIB, 2048, 1, at.date(), above_bytes=4 * GIB - need.firm_bytes)
+    told = f"An instance of this model ran out of memory at 4 GiB on {at.day} {at:%b} (2,048 tokens × 1)."
+    MemoryFloor.note(model, "llama.cpp", "float16", machine=situation.machine, floor=floor, lived=lived, at=at)
+    page = way.see("llm")
+    assert "Does not fit: needs more than 4 GiB, has 4 GiB." in page
+    assert told in page
+    said = way.refused("llm", max_sequence_length="2048", batch_size="1")
+    assert f"{told} 2,048 tokens × 1 need more than 4 GiB" in said
+    assert "or say yourself how much it needs." in said
+    way.passes("machine", instance_type="c6i.large", memory_gib="2")
+    page = way.see("llm")
+    assert "By your own figure 2 GiB of 4 GiB stay free, but as much was too little before." in page
+    assert told in page
+    way.passes("llm", max_sequence_length="2048", batch_size="1")
 
 
 def test_the_panel_tells_rearranged_weights_from_those_of_the_file(way: Way) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 CHARS_PER_TOKEN = 4
 EDGE_BYTES = 16 * 1024
+MOST_PIECES = 200_000  # of a request; to look at more would keep all others waiting
 BLOCK = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')  # inside of a text its quotes are escaped
 READ = ("messages", "prompt", "input", "instructions", "tools", "query", "documents")  # by the model
 MOST = 10**9  # tokens of one answer that make sense; the sums of far more would find no room in the database
@@ -90,8 +91,8 @@ def contexts(request: dict[str, Any]) -> int:
     several = 1
     for name in ("prompt", "input"):
         part = request.get(name)
-        if isinstance(part, list):
-            several = max(several, sum(isinstance(one, str | list) for one in part))
+        if isinstance(part, list) and part and isinstance(part[0], str | list):
+            several = max(several, len(part))
     documents, answers = request.get("documents"), request.get("n")
     if isinstance(documents, list):
         several = max(several, len(documents))
@@ -101,10 +102,13 @@ def contexts(request: dict[str, Any]) -> int:
 def texts(value: Any) -> Iterator[str]:
     """Every string in a JSON value, keys left out; a number (a prompt of token ids) counts as one token.
 
-    Walks with a list of its own: how deep a client nests must not matter.
+    Walks with a list of its own: how deep a client nests must not matter, nor into how many pieces it cuts: of a
+    value of more than `MOST_PIECES` only so many are looked at, which is more than any context holds.
     """
     left = [value]
-    while left:
+    for _ in range(MOST_PIECES):
+        if not left:
+            return
         match left.pop():
             case str(text):
                 yield text

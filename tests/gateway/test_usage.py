@@ -72,5 +72,10 @@ def test_each_context_holds_so_much_and_a_batch_fills_many() -> None:
     assert may_come_to(100, 64, query="x", documents=["y" * 4000] * 5) == 5 * 64
 
 
+def test_millions_of_pieces_are_not_all_looked_at() -> None:
+    assert prompt_tokens({"prompt": [7] * 3_000_000}) < 1_000_000
+    assert may_come_to(100, 64, prompt=[7] * 3_000_000) == 64
+
+
 def test_where_there_is_no_limit_nothing_is_added_up() -> None:
     assert Prepared(b"{}", {"max_tokens": 9}, stream=False, wants_usage=False).tokens(None) == 0

@@ -44,6 +44,7 @@ CLUSTER: Final = (
     *("kubeconfig", "context", "namespace", "installation", "cache", "storage"),
     *("fetch_image", "hub", "console_url", "gpu_resource", "runtime_class"),
 )
+PLACE: Final = ("namespace", "installation")  # where, and by which name, its things are found again
 SWITCHES: Final = ("allow_root", "sealed")  # of Docker
 LISTS: Final = ("ingress", "egress", "pull_secrets", "dcgm")
 SEVERAL: Final = "Several with commas between."
@@ -105,6 +106,7 @@ class RegionForm(forms.ModelForm[Region]):
         if self.instance.pk and kind != Region.objects.values_list("runtime", flat=True).get(pk=self.instance.pk):
             self._refuse_another()
         if kind == RuntimeKind.KUBERNETES:
+            self._refuse_another_place()
             self._refuse_loopback()
         if kind and not self.errors and (problem := config_problem(kind, config)):
             self.add_error(None, problem)
@@ -127,6 +129,14 @@ class RegionForm(forms.ModelForm[Region]):
             self.instance.refuse_another_runtime()
         except Refused as refused:
             self.add_error("runtime", str(refused))
+
+    def _refuse_another_place(self) -> None:
+        for name in PLACE if self.instance.pk else ():
+            if (self.cleaned_data.get(name) or "") != (self.old.get(name) or ""):
+                try:
+                    self.instance.refuse_another_place(name)
+                except Refused as refused:
+                    self.add_error(name, str(refused))
 
     def _refuse_loopback(self) -> None:
         """Pods fetch models of the registry from the console: at this machine's loopback they find themselves."""

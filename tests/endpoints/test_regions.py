@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry
 from endpoints import regions
 from endpoints.capacity import Capacity
-from endpoints.models import Region
+from endpoints.models import Endpoint, Region
 from endpoints.regions import replace_runtime
 from endpoints.runtimes.base import Unavailable
 from tests import make
@@ -268,6 +268,19 @@ def test_a_cluster_with_its_nodes_is_kept_as_the_runtime_reads_it_and_shown_as_t
     page = seen(client, "/regions/far/")
     for shown in POOLS.values():
         assert f'value="{shown}"' in page
+
+
+@pytest.mark.parametrize("name", ["namespace", "installation"])
+def test_a_cluster_in_use_is_looked_for_where_it_is(client: Client, name: str) -> None:
+    client.post("/regions/new/", BASE | CLUSTER)
+    make.endpoint(name="busy")
+    Endpoint.objects.update(region=Region.objects.get(slug="far"))
+    kept = Region.objects.get(slug="far").config
+    page = client.post("/regions/far/", BASE | CLUSTER | {name: "elsewhere"}).content.decode()
+    assert "while busy run here: what runs for them would be left behind" in page
+    assert Region.objects.get(slug="far").config == kept
+    renewed = client.post("/regions/far/", BASE | CLUSTER | {"kubeconfig": "/etc/tir/renewed"})
+    assert renewed.status_code == 302, "its account may change: it is the same place"
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,12 @@ from typing import Any
 import orjson
 
 from tests.gateway.engine import Engine
-from tests.gateway.house import ALICE, House
+from tests.gateway.house import ALICE, PATIENCE, House
 
 CHAT = "/e/tiny/v1/chat/completions"
 MODELS = "/e/tiny/v1/models"
 HELLO = b'{"messages":[{"role":"user","content":"hello"}]}'
 STREAMED = b'{"messages":[],"stream":true}'
-PATIENCE = 30.0
-SOON = 5.0  # before LINGER_SECONDS have passed, which is the shortest of the gateway's own limits
 
 CHUNKED = "transfer-encoding: chunked"
 AUTH = f"authorization: Bearer {ALICE}"
@@ -131,9 +129,9 @@ class Caller:
             size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
             return (await self.reader.readexactly(size + 2))[:-2]
 
-    async def ended(self, *, seconds: float = SOON) -> bytes:
+    async def ended(self) -> bytes:
         """What came until the gateway hung up; TimeoutError if it doesn't."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE):
             return await self.reader.read()
 
     def hang_up(self) -> None:

@@ -6,8 +6,9 @@ import pytest
 import uvloop
 
 from gateway import compiled
+from gateway import line as transport
 from tests.gateway.engine import Engine
-from tests.gateway.house import House, house
+from tests.gateway.house import PATIENCE, House, house
 
 
 def pytest_asyncio_loop_factories(
@@ -22,6 +23,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left = [item for item in items if compiled.runs and item.get_closest_marker("interpreted")]
     config.hook.pytest_deselected(items=left)
     items[:] = [item for item in items if item not in left]
+
+
+@pytest.fixture(autouse=True)
+def _hung_up_on_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits to be hung up on waits for less than that."""
+    monkeypatch.setattr(transport, "LINGER_SECONDS", 2 * PATIENCE)
 
 
 @pytest.fixture

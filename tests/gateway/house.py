@@ -31,6 +31,7 @@ KEYS = {
     digest(CHARLIE): Key(2, project_id=2),
     digest(NARROW): Key(3, project_id=1, scopes=frozenset({"manage"})),
 }
+PATIENCE = 60.0  # with which a busy machine is waited for
 ASK = {"messages": [{"role": "user", "content": "Say something, please."}]}
 
 
@@ -140,6 +141,7 @@ async def house(
     store = MemoryStore(RouteTable([route_to(*engines, **facts)], KEYS))
     meter = Meter.open(folder)
     app = assemble(meter, store, limits, telling=telling)
+    app.gateway.pool.idle_seconds = app.gateway.pool.connect_seconds = PATIENCE
     counted = Counted(meter)
     server = Server(app, certificate)
     await server.start("127.0.0.1", 0)
@@ -148,7 +150,7 @@ async def house(
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=30, trust_env=False
+            base_url=url, headers={"authorization": f"Bearer {ALICE}"}, timeout=PATIENCE, trust_env=False
         ) as call:
             yield House(app, server, store, call, url, port, counted)
     finally:
@@ -174,7 +176,7 @@ class Counted:
         self._records += [one.record for one in batch]
 
 
-async def until(look: Any, what: str = "", *, seconds: float = 30.0) -> None:
+async def until(look: Any, what: str = "", *, seconds: float = PATIENCE) -> None:
     """Let the loop turn until `look()` holds; AssertionError with `what` after `seconds`."""
     try:
         async with asyncio.timeout(seconds):

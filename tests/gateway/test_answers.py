@@ -183,6 +183,7 @@ async def test_a_connection_that_ended_leaves_nothing_to_look_for(gateway: House
     gc.disable()
     try:
         before = connections()
+        gateway.app.gateway.pool.idle_seconds = 0.0
         await gateway.ask(stream=True)  # after which its engine is hung up on
         await gateway.call.aclose()
         await until(lambda: connections() <= before, "all to be gone")

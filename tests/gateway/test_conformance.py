@@ -347,11 +347,14 @@ async def test_small_answers_are_not_held_back(gateway: House) -> None:
 async def test_a_quiet_connection_is_closed_in_time(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "IDLE_SECONDS", 0.01)
-    async with house(tmp_path, engine) as gateway, caller(gateway) as fresh, caller(gateway) as used:
-        await used.send(asked("GET", MODELS))
-        await used.answer()
-        assert await fresh.ended() == b""
-        assert await used.ended() == b""
+    async with house(tmp_path, engine) as gateway, caller(gateway) as used:
+        await until(lambda: gateway.server.lines, "it to be there")
+        with monkeypatch.context() as hasty:
+            hasty.setattr(transport, "IDLE_SECONDS", 0.01)
+            await used.send(asked("GET", MODELS))
+            await used.answer()
+            async with caller(gateway) as fresh:
+                assert await fresh.ended() == b""
+            assert await used.ended() == b""
         await until(lambda: not gateway.server.lines, "both to be let go")
         await still_serves(gateway)

@@ -24,12 +24,14 @@ HASTY = Limits(heartbeat_seconds=0.02, silence_seconds=0.06)
 
 
 async def test_a_slow_engines_events_pass_on_one_by_one(tmp_path: Path) -> None:
-    async with Engine(pause=0.02, words=4) as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
+    slow = Engine(behaviour="hang after first")
+    async with slow as engine, house(tmp_path, engine) as gateway, caller(gateway) as line:
         await line.send(asked(body=STREAMED))
         assert (await line.head()).status == 200
         first = await line.chunk()
         assert first.count(b"data:") == 1
         assert engine.open == 1  # the rest is still to come
+        engine.hold.set()
         rest = b""
         while chunk := await line.chunk():
             rest += chunk

@@ -319,7 +319,7 @@ async def test_whoever_falls_silent_wherever_it_is_billed_once(
     monkeypatch.setattr(runner, "_keep", kept)
     found = await gate.reached(request_id, "succeeded")
     engine.hold.set()
-    await until(lambda: not gate.jobs.busy, "the first to come back", seconds=20)
+    await until(lambda: not gate.jobs.busy, "the first to come back")
     assert found["attempts"] == (1 if step == "after it stored" else 2)
     assert [requests for _, requests, _ in await billed()] == [1]
     assert (await gate.status(request_id))["response"] == found["response"]
@@ -334,7 +334,7 @@ async def test_told_to_end_it_finishes_what_runs_and_queues_again_what_does_not(
         await until(lambda: engine.open == 1, "it to run")
         assert gate.server.app.keeper.busy
         await gate.server.stop(patience=0)
-        assert engine.hung_up == 1
+        await until(lambda: engine.hung_up == 1, "the instance to be hung up on")
     row = await only()
     assert (row.state, row.failures, row.request_id) == (State.QUEUED, 0, request_id)
 
@@ -348,12 +348,12 @@ async def test_a_gateway_killed_while_it_runs_one_leaves_it_to_the_next(
     with process(tmp_path, (first := free_port())) as dying:
         async with speaking(first, here) as call:
             request_id = (await call.post(CHAT, json=ASK)).json()["request_id"]
-            await until(lambda: engine.open == 1, "it to run", seconds=20)
+            await until(lambda: engine.open == 1, "it to run")
             dying.kill()
     engine.behaviour = "good"
     await in_database(lambda: AsyncRequest.objects.update(lease_until=Now() - timedelta(seconds=1)))
     with process(tmp_path, (second := free_port())):
-        async with speaking(second, here) as call, asyncio.timeout(30):
+        async with speaking(second, here) as call, asyncio.timeout(120):
             while (found := (await call.get(STATUS + request_id)).json())["status"] != "succeeded":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     assert (found["attempts"], len(engine.seen)) == (2, 2)
@@ -376,8 +376,8 @@ def process(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 async def speaking(port: int, here: World) -> AsyncIterator[httpx.AsyncClient]:
     """A client with the world's key, once the gateway knows its routes."""
     base, headers = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {here.secret}"}
-    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=20, trust_env=False) as call:
-        async with asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60, trust_env=False) as call:
+        async with asyncio.timeout(120):
             while not await is_ready(call):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         yield call

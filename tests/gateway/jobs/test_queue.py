@@ -216,13 +216,14 @@ class TestEstimate:
             submitted(here)
             queue.finish(claimed(here)[0], done(here))
             newest = AsyncRequest.objects.filter(state=State.SUCCEEDED).latest("pk")
+            at = timezone.now()
             AsyncRequest.objects.filter(pk=newest.pk).update(
-                started_at=timezone.now() - timedelta(seconds=seconds), finished_at=timezone.now()
+                started_at=at - timedelta(seconds=seconds), finished_at=at
             )
-        assert queue.estimate(here.endpoint.pk, lanes=2) == pytest.approx(6, abs=0.1)
+        assert queue.estimate(here.endpoint.pk, lanes=2) == pytest.approx(6)
         for _ in range(3):
             submitted(here)
-        assert queue.estimate(here.endpoint.pk, lanes=2) == pytest.approx(12, abs=0.1)
+        assert queue.estimate(here.endpoint.pk, lanes=2) == pytest.approx(12)
         assert queue.estimate(here.endpoint.pk, lanes=0) is None
 
 

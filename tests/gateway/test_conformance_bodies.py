@@ -222,7 +222,7 @@ async def test_an_early_answer_is_read_and_not_a_reset(
             answer = await line.answer()
             assert (answer.status, answer.whole) == (status, True)
             assert answer.code
-            await asyncio.wait_for(sending, 30)  # taken and thrown away
+            await asyncio.wait_for(sending, 60)  # taken and thrown away
             if answer.closes:
                 assert await line.ended() == b""
     await until(lambda: not gateway.server.lines, "every connection to be let go")
@@ -266,7 +266,7 @@ async def test_a_body_of_tiny_chunks_weighs_what_it_is(gateway: House, engine: E
         tracemalloc.start()
         for _ in range(10):
             await line.send(part)
-        await until(lambda: one.call is None or one.call.size == 200_000, "it to come", seconds=20)
+        await until(lambda: one.call is None or one.call.size == 200_000, "it to come")
         held, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert held < 2**20

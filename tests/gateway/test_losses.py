@@ -28,7 +28,7 @@ async def leaving(gateway: House, *, stream: bool, read: bool):  # type: ignore[
     """A caller that hangs up when the block ends, having read the first bytes if `read`."""
     request = asyncio.create_task(_call(gateway, stream=stream, read=(seen := asyncio.Event()) if read else None))
     if read:
-        await asyncio.wait_for(seen.wait(), 30)
+        await asyncio.wait_for(seen.wait(), 60)
     yield
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)

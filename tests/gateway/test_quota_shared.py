@@ -107,7 +107,7 @@ async def test_no_more_run_at_once_than_the_limit_and_all_of_it_can() -> None:
         rushing = asyncio.ensure_future(all_rush(these, who, where, 0, runs))
         first = await asyncio.gather(*(these[0].take(who, where, 0) for _ in range(9)))
         held = [one for one in first if isinstance(one, Taken)]
-        await until(lambda: running + len(held) == 40, seconds=30)
+        await until(lambda: running + len(held) == 40)
         more = await asyncio.gather(*(these[1].take(who, where, 0) for _ in range(20)))
         held += [one for one in more if isinstance(one, Taken)]
         assert running + len(held) == 40
@@ -132,7 +132,7 @@ async def test_the_slots_of_a_gateway_that_died_come_back_and_those_of_a_living_
             return await other.take(who, where, 0)
 
         found: list[Taken] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(found) < 2:
                 one = await another()
                 if isinstance(one, Taken):
@@ -183,7 +183,7 @@ async def test_a_valkey_that_ends_and_begins_anew_opens_no_limit(
         assert not any(one.health()["shared"] for one in these)
         await asyncio.to_thread(start)
         for one in these:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not one.health()["shared"]:
                     await one.look()
         await until(lambda: not any(one.dirty for one in these))

@@ -114,7 +114,7 @@ async def test_bytes_that_come_with_the_handshake_are_not_lost(gateway: House) -
         await line.send(wish() + hello[:3])
         await line.send(hello[3:])
         assert (await line.head()).status == 101
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await line.reader.readexactly(7) == Frame(Opcode.TEXT, b"early").serialize(mask=False)
 
 
@@ -200,7 +200,7 @@ async def test_within_a_frame_nothing_is_said_and_the_end_is_seen_all_the_same(
     speaker.act = die_within
     async with caller(gateway) as line:
         await opened(line)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert (await line.reader.readexactly(20)).endswith(b"half of it")
         speaker.sockets[0].transport.abort()
         assert await line.ended() == b""
@@ -211,11 +211,11 @@ async def test_the_gateways_end_is_said_and_waits_for_the_goodbye(gateway: House
     async with dialled(gateway) as socket, caller(gateway) as line:
         await opened(line)
         await until(lambda: open_now(gateway) == 2, "both sockets")
-        stopping = asyncio.create_task(gateway.server.stop(patience=10))
+        stopping = asyncio.create_task(gateway.server.stop(patience=60))
         assert (await ending(socket))[0] == 1001
         assert (await line.reader.readexactly(4))[2:] == (1001).to_bytes(2)
         line.hang_up()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await stopping
     assert [one.status for one in gateway.records] == [101, 101]
 

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 import httpx
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import F, Window
+from django.db.models.functions import Now, RowNumber
 from django.utils import timezone
 from standardwebhooks import Webhook
 
@@ -53,9 +53,11 @@ class Tried:
 
 
 def due() -> list[int]:
-    """Whom to tell now."""
-    rows = AsyncRequest.objects.filter(told=Told.WAITING, next_try_at__lte=Now()).order_by("next_try_at")
-    return list(rows.values_list("pk", flat=True)[:AT_ONCE])
+    """Whom to tell now: one of each project, by lot, before the next of any, so that no project's receivers that
+    hang hold up another's results."""
+    turn = Window(RowNumber(), partition_by="project_id", order_by="next_try_at")
+    rows = AsyncRequest.objects.filter(told=Told.WAITING, next_try_at__lte=Now()).annotate(turn=turn)
+    return list(rows.order_by("turn", "?").values_list("pk", flat=True)[:AT_ONCE])
 
 
 def deliver(pk: int) -> bool:

@@ -24,6 +24,7 @@ from gateway.jobs import address, queue, webhooks
 from gateway.jobs.couriers import MOST, Couriers
 from gateway.jobs.judge import SUCCEEDED, End
 from gateway.jobs.models import AsyncRequest, Told, WebhookSecret
+from tests import make
 from tests.gateway.jobs.harness import World, world
 from tests.gateway.jobs.receiver import receiver
 from tests.wait import until
@@ -294,6 +295,15 @@ class TestCouriers:
             silent.accept()[0].close()
             until(lambda: couriers.idle, what="the try to end")
         assert stuck.deliveries.get().status is None
+
+    def test_a_project_with_many_to_tell_holds_no_other_up(self, private: None) -> None:
+        here = world()
+        many = [finished(here, "http://127.0.0.1:9/") for _ in range(5)]
+        theirs = finished(here, "http://127.0.0.1:9/")
+        AsyncRequest.objects.filter(pk=theirs.pk).update(project=make.project("Beta"))
+        first, second, *rest = webhooks.due()
+        assert {first, second} == {many[0].pk, theirs.pk}
+        assert rest == [one.pk for one in many[1:]]
 
     def test_they_come_again_after_an_error_of_ours(self, private: None, monkeypatch: pytest.MonkeyPatch) -> None:
         here, couriers = world(), Couriers()

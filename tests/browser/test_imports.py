@@ -73,9 +73,9 @@ def store(page: Page, name: str, value: str) -> None:
     new.get_by_label("Name").fill(name)
     new.get_by_label("Value").fill(value)
     new.get_by_role("button", name="Store and choose").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("is stored and chosen")  # first: it goes by itself
     expect(page.get_by_role("combobox", name="Access token")).to_have_value(name)
     expect(page.get_by_role("textbox", name="Model ID")).to_have_value(REPO)
-    expect(page.locator("#toasts")).to_contain_text("is stored and chosen")
 
 
 def is_refused(page: Page) -> None:

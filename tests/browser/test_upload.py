@@ -63,6 +63,24 @@ def test_an_upload_that_a_reload_cut_goes_on_where_it_ended(
     assert Upload.objects.get().sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def test_a_file_that_was_removed_on_its_way_is_not_begun_again(
+    page: Page, draft: VersionDraft, tmp_path: Path
+) -> None:
+    (tmp_path / "model.bin").write_bytes(os.urandom(PIECE))
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", SLOW)
+    page.clock.install()
+    with page.expect_request(lambda request: request.method == "PATCH"):
+        page.locator("input[data-files]").first.set_input_files(tmp_path / "model.bin")
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        page.get_by_role("button", name="Remove").click()
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request) if "/uploads/" in request.url else None)
+    page.clock.run_for(20_000)  # a piece that was lost is tried again in this time
+    expect(page.locator("[data-uploads] li")).to_have_count(0)
+    assert not asked
+    assert not Upload.objects.exists()
+
+
 def test_a_folder_goes_up_whole_and_becomes_a_version(page: Page, draft: VersionDraft, tmp_path: Path) -> None:
     folder = tmp_path / "moods"
     (folder / "weights").mkdir(parents=True)

@@ -96,8 +96,8 @@ def one_pass(held: Lease, clock: Clock, prober: Prober, *, served: bool) -> Turn
     endpoint = Endpoint.objects.living().select_related("region").filter(pk=held.endpoint_id).first()
     if endpoint is None:
         return None
-    runtime = runtime_of(endpoint.region)
     try:
+        runtime = runtime_of(endpoint.region)
         observed = runtime.observe(endpoint.owner)
         known = facts.load([endpoint], observed, clock())[0].facts
         known = with_world(known, observed, runtime)

@@ -24,10 +24,16 @@ _replaced: dict[str, Runtime] = {}
 
 
 def runtime_of(region: Region) -> Runtime:
-    """The runtime of a region; one object a process, because a runtime keeps nothing that matters."""
+    """The runtime of a region; one object a process, because a runtime keeps nothing that matters.
+
+    Unavailable if its settings make no sense, as after an upgrade that knows one of them no more.
+    """
     if region.slug in _replaced:
         return _replaced[region.slug]
-    return _build(region.runtime, _whole(region.runtime, region.config))
+    try:
+        return _build(region.runtime, _whole(region.runtime, region.config))
+    except ValueError as problem:
+        raise Unavailable(f"Its settings are wrong: {problem}") from problem
 
 
 @cache
@@ -59,7 +65,7 @@ def measure(region: Region, *, at: datetime) -> None:
         runtime = runtime_of(region)
         found = runtime.capacity()
         cached = runtime.cached() if isinstance(runtime, Caches) else None
-    except (Unavailable, ValueError) as problem:
+    except Unavailable as problem:
         log.warning("Region %s can't be asked: %s", region.slug, problem)
         region.unreached(str(problem), at=at)
         return

@@ -67,8 +67,8 @@ def sweep(
 
 
 def _sweep(region: Region, at: datetime, wake: Wake, turn: int, prober: Prober) -> list[int]:
-    runtime = runtime_of(region)
     try:
+        runtime = runtime_of(region)
         seen, rows = _look(runtime, Endpoint.objects.living().filter(region=region).order_by("id"))
         loaded = facts.load(rows, seen, at, in_flight=facts.carried())
         observed = _by_owner(seen)

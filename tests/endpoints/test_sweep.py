@@ -10,9 +10,9 @@ from django.db import connection, connections
 from django.test.utils import CaptureQueriesContext
 
 from endpoints import bell, sweep
-from endpoints.models import Endpoint
+from endpoints.models import Endpoint, Region
 from endpoints.planner import limits
-from endpoints.regions import replace_runtime
+from endpoints.regions import measure, replace_runtime
 from endpoints.runtimes.base import Observed, PartlyUnavailable, Phase
 from tests import crowd, make
 from tests.endpoints.steering import Steering, register_model
@@ -159,6 +159,17 @@ def test_an_outage_of_the_runtime_wakes_nobody(steering: Steering) -> None:
     use(steering, AwayRuntime())
     steering.turn(minutes=1)
     assert swept(steering) == []
+
+
+def test_a_region_whose_settings_make_no_sense_stops_no_other(steering: Steering) -> None:
+    lost, sound = make.endpoint(), make.endpoint()
+    wrong = make.region("a-wrong-one", name="Away")  # which is looked at first
+    Region.objects.filter(pk=wrong.pk).update(config={"nonsense": True}, runtime="docker")
+    Endpoint.objects.filter(pk=lost.pk).update(region=wrong)
+    assert swept(steering) == [sound.pk]
+    steering.reconcile(lost)
+    measure(Region.objects.get(pk=wrong.pk), at=steering.clock())
+    assert "nonsense" in Region.objects.get(pk=wrong.pk).problem
 
 
 def test_one_endpoint_that_can_t_be_planned_stops_no_other(

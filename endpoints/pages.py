@@ -169,6 +169,9 @@ def problems(endpoint: Endpoint, newest: Deployment | None) -> list[Problem]:
         title = f"Revision {newest.revision.number} could not be deployed"
         text = (newest.message or "See the phase that failed.") + rest
         found.append(Problem("bad", title, text, newest.log_tail.splitlines()))
+    if (region := endpoint.region).enabled and region.problem and endpoint.status != Status.STOPPED:
+        said = f"{region.problem.rstrip('.')}. What runs there runs on; what is asked for waits until it answers."
+        found.append(Problem("warn", f"The region “{region.name}” can't be reached", said))
     if endpoint.notice:
         found.append(Problem("warn", "Fewer instances than wanted", endpoint.notice))
     elif endpoint.status == Status.IDLE:

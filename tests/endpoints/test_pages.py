@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from accounts.roles import Role
 from endpoints.models import Endpoint, Revision
@@ -158,6 +160,18 @@ def test_one_that_sleeps_says_what_a_request_does_and_scales_up_by_hand(alice: C
     Endpoint.objects.update(wanted=2)
     make.instance(endpoint, state="ready")
     assert "Waking up" not in alice.get(f"{url}?part=problems").content.decode()
+
+
+def test_a_region_that_is_away_is_said_where_something_waits_for_it(alice: Client) -> None:
+    endpoint = make.endpoint(name="demo")
+    problems = f"/projects/{endpoint.project.slug}/endpoints/demo/?part=problems"
+    assert "be reached" not in alice.get(problems).content.decode()
+    endpoint.region.unreached("Docker on gpu-1 can't be reached at unix:///x: no such file.", at=timezone.now())
+    page = unescape(alice.get(problems).content.decode())
+    assert f"The region “{endpoint.region.name}” can't be reached" in page
+    assert "Docker on gpu-1 can't be reached at unix:///x: no such file. What runs there runs on" in page
+    endpoint.region.measured({}, at=timezone.now())
+    assert "be reached" not in alice.get(problems).content.decode()
 
 
 def test_delete_wants_the_name_typed(alice: Client) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.browser.conftest import PATIENCE
 from tests.wait import until
 
 ORIGIN = "http://127.0.0.1:9"
+MORNING = datetime(2026, 11, 25, 9, tzinfo=UTC)
 POLICY = (
     "default-src 'self'; script-src 'self'; img-src 'self' data:;"
     " style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -123,17 +125,17 @@ def quiet(page: Page) -> Server:
     made = Server(page)
     page.route("**/*", made.answer)
     page.route_web_socket(re.compile("/ws/"), made.meet)
-    page.clock.install()
+    page.clock.install(time=MORNING)
     return made
 
 
 @pytest.fixture
 def server(page: Page, quiet: Server) -> Server:
     """The page is open; its clock goes on only where a test lets it: a busy machine is no silent line."""
+    page.clock.pause_at(MORNING + timedelta(hours=1))
     page.goto(ORIGIN)
     expect(page.locator("#call [role=tab]").first).to_be_visible()
     page.wait_for_selector("[data-log][data-begun]")
-    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)
     _until(page, lambda: bool(quiet.heard), step=100)
     return quiet
 

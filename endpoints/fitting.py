@@ -118,7 +118,8 @@ def need_of(
     """
     shape = shape_of(engine, llm, found)
     if shape is None:
-        return uncounted(llm.max_sequence_length, llm.batch_size, device_of(machine), floor) if floor else None
+        told = uncounted(llm.max_sequence_length, llm.batch_size, device_of(machine), floor)
+        return told if told.ran_out else None
     return estimate(
         shape,
         length=llm.max_sequence_length,

@@ -1,13 +1,14 @@
 """Settings that a GPU or a model file can't give are named at their field, with what to choose instead."""
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
 
-from endpoints.fitting import device_of, fit, found_of
+from endpoints.fitting import Unfit, device_of, fit, found_of
 from endpoints.gguf import GGUFFacts, read_facts
-from endpoints.memory import KV_TYPE_FOR, KV_TYPES, format_problem, precision_problem
+from endpoints.memory import KV_TYPE_FOR, KV_TYPES, Floor, format_problem, precision_problem
 from endpoints.models import InstanceType
 from endpoints.spec import GIB
 from tests import make
@@ -130,3 +131,17 @@ def test_a_start_says_the_same_of_its_files_as_the_first_validation_did() -> Non
     spec = replace(make.spec(), framework="python")
     said = fit(spec, found_of(resolved), InstanceType(slug="m", vcpus=1, memory_bytes=8 << 30))
     assert said == "2 files at version 2, 3 MiB, memory need not known."
+
+
+def test_a_model_whose_need_nobody_can_count_is_refused_where_it_ran_out_of_memory() -> None:
+    resolved = {"commit": "2", "file": "", "files": ["model.py"], "size": 1 << 20}
+    found, floor = found_of(resolved), Floor(4 << 30, 2048, 1, date(2026, 11, 28))
+    spec = replace(make.spec(), framework="python")
+    small, large = (InstanceType(slug="m", vcpus=1, memory_bytes=gib << 30) for gib in (4, 8))
+    told = "An instance of this model ran out of memory at 4 GiB on 28 Nov (2,048 tokens × 1)."
+    with pytest.raises(Unfit) as refused:
+        fit(spec, found, small, floor=floor)
+    assert str(refused.value).startswith(f"{told} It needs more than 4.00 GiB and m has 4.00 GiB.")
+    assert fit(spec, found, large, floor=floor).endswith(f"memory need not known. {told}")
+    less = replace(spec, llm=replace(spec.llm, max_sequence_length=1024))
+    assert fit(less, found, small, floor=floor).endswith("memory need not known.")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from endpoints import controller
-from endpoints.models import Endpoint, Instance, Phase, Region, Secret
+from endpoints.models import Endpoint, Instance, MemoryFloor, Phase, Region, Secret
 from endpoints.models.deployment import PhaseKind, PhaseState
 from endpoints.planner import Probe
 from endpoints.regions import replace_runtime
@@ -61,6 +61,7 @@ def test_a_crash_while_it_serves_is_counted_and_the_pod_goes_on(
     first.refresh_from_db()
     assert (first.state, first.exit_code) == ("failed", 137)
     assert "memory" in first.message
+    assert MemoryFloor.objects.get().limit_bytes == first.revision.instance_type.memory_bytes
     assert len(runtime.observe()) == 2  # the one that serves, and the end that is told of until it is forgotten
     endpoint.stop(by=None)
     until(lambda: steer(steering, endpoint) and not runtime.observe(), what=lambda: f"{runtime.observe()}")

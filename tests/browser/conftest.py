@@ -68,9 +68,9 @@ def of_others(said: ConsoleMessage) -> bool:
 def of_replaced_requests(said: ConsoleMessage) -> bool:
     """What htmx calls an error when newer input, or leaving the page, ends a request.
 
-    Of one that failed the browser speaks too, and htmx by another name.
+    Of one that failed while somebody looks, the browser speaks too.
     """
-    return said.text.startswith(("htmx:afterRequest,", "htmx:sendAbort,"))
+    return said.text.startswith(("htmx:afterRequest,", "htmx:sendAbort,", "htmx:sendError,"))
 
 
 def _breach(said: ConsoleMessage) -> bool:
@@ -86,4 +86,4 @@ def page(context: BrowserContext) -> Iterator[Page]:
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda said: wrong.append(said.text) if _breach(said) else None)
     yield opened
-    assert not wrong, wrong
+    assert not wrong, "\n".join(wrong)

@@ -36,7 +36,7 @@ def person(page: Page, stack: Stack) -> Iterator[Person]:
     yield Person(page, stack)
     for name in stack.names():
         stack.delete(name)
-    assert not wrong, wrong
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_whole_way(person: Person) -> None:

@@ -84,6 +84,10 @@ def run(import_id: str, *, clock: Clock = timezone.now) -> bool:
     except Refused as refused:
         one.fail(refused.code, str(refused), at=clock())
         return False
+    except OSError as problem:
+        said = f"The model can't be kept on the console's machine: {problem.strerror or problem}."
+        _failed(one, SourceProblem("store_failed", said, passing=True), clock())
+        return False
     finally:
         resume(at=clock())
     return published

@@ -85,6 +85,10 @@ def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
     except Unfit as problem:
         fail(phase, problem.reason, str(problem), clock())
         return False
+    except OSError as problem:
+        said = f"The model can't be kept on the console's machine: {problem.strerror or problem}."
+        fail(phase, "StoreFailed", said, clock(), passing=True)
+        return False
     report.finish()
     Revision.objects.filter(pk=revision.pk).update(model_path=str(path))
     Phase.objects.filter(pk=phase.pk).update(lease_until=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -170,6 +172,27 @@ def test_a_damaged_model_fails_the_loading(steering: Steering) -> None:
     assert not preparation.fetch(loading.deployment_id)
     loading.refresh_from_db()
     assert (loading.state, loading.reason) == (PhaseState.FAILED, "damaged")
+
+
+def test_a_disk_that_takes_nothing_is_said_and_tried_again(
+    steering: Steering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_model()
+    loading = validated()
+
+    class Worn:
+        def fetch(self, into, progress, files):  # type: ignore[no-untyped-def]
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(into / "model.gguf"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "_pinned", lambda _: Worn())
+        assert not preparation.fetch(loading.deployment_id)
+    loading.refresh_from_db()
+    assert (loading.state, loading.reason) == (PhaseState.RUNNING, "StoreFailed")
+    assert loading.message == (
+        "The model can't be kept on the console's machine: Read-only file system. Trying again."
+    )
+    assert preparation.fetch(loading.deployment_id)
 
 
 def test_cancelling_stops_a_fetch_that_is_under_way(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:

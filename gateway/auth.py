@@ -6,6 +6,7 @@ from accounts.claims import SKEW
 from gateway.errors import Refusal, forbidden, no_key
 from gateway.routes import INFERENCE, Key, Route, RouteTable, digest
 from gateway.tokens import Unbelievable, UnknownSigner, read
+from gateway.totals import UNBILLED
 
 UNKNOWN_KEY = "invalid_api_key"  # the table may be older than the key, so it is read anew before this is said
 MISSING = no_key("No API key given. Send it as 'Authorization: Bearer <key>'.", code="missing_api_key")
@@ -20,6 +21,7 @@ GONE = no_key(
     code=UNKNOWN_KEY,
 )
 EARLY = no_key("The token was issued in the future. Set the clocks of console and gateway.", code="invalid_token")
+ENDED = no_key("The API key is no longer known here.", code=UNKNOWN_KEY)
 OTHER_PROJECT = forbidden("The API key belongs to another project than the endpoint.", code="other_project")
 NO_SCOPE = forbidden("The API key lacks the scope 'inference', which calls need.", code="missing_scope")
 
@@ -50,6 +52,15 @@ def authorise(key: Key, route: Route) -> Refusal | None:
     if key.endpoints is not None and route.endpoint_id not in key.endpoints:
         return forbidden(f"The API key may not call the endpoint {route.name}.", code="endpoint_not_allowed")
     return None
+
+
+def withdrawn(table: RouteTable, key: Key, route: Route) -> Refusal | None:
+    """Why a caller who was let in before may go on no more; None while it may. What is queued was asked for by a
+    key that is looked at before each run."""
+    if key.id == UNBILLED:
+        return None
+    standing = table.standing(key)
+    return ENDED if standing is None else authorise(standing, route)
 
 
 def _believed(table: RouteTable, token: str, at: datetime) -> Key | Refusal:

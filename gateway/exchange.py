@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from gateway import errors
+from gateway import auth, errors
 from gateway.admit import Admitted
 from gateway.answer import LONG, STREAM, Answer, answer_to, tokens_in
 from gateway.bodies import Bodies
@@ -56,6 +56,7 @@ class Exchange:
         self.taken: Taken | None = None  # of its limits
         self.over = False
         self.gone = False  # the caller is
+        self.turn = gateway.turn  # of the table by which the caller was last looked at
         self.code = ""  # of a refusal of ours
         self.cold = False
         self.bytes_in = 0
@@ -284,6 +285,8 @@ class Exchange:
 
     def look(self, now: float) -> None:
         """A stream's caller hears a heartbeat in every silence; an instance silent for too long is given up."""
+        if self.turn != self.gateway.turn:
+            self._look_at_caller()
         limits = self.gateway.limits
         if self.over or self.client.full or now - self.heard < limits.heartbeat_seconds:
             return
@@ -295,6 +298,14 @@ class Exchange:
             self.heard = now
             self.start_stream()
             self.client.send(HEARTBEAT)
+
+    def _look_at_caller(self) -> None:
+        """The world has changed: whose key was taken back gets no more. A key's own end, and the endpoint's stop,
+        end nothing that began before."""
+        self.turn = self.gateway.turn
+        refusal = auth.withdrawn(self.gateway.table, self.admitted.key, self.admitted.route)
+        if refusal is not None and not self.over:
+            self._guarded(lambda: self.fail(refusal))
 
     # ── ends ─────────────────────────────────────────────────────────────────────────────────────
     def finish(self, status: int, data: bytes) -> None:

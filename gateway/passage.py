@@ -85,6 +85,8 @@ class Passage(Exchange):
 
     def look(self, now: float) -> None:
         """No heartbeat goes into an answer that is not ours to read."""
+        if self.turn != self.gateway.turn:
+            self._look_at_caller()
         silent = now - self.silent_since >= self.gateway.limits.silence_seconds
         if silent and self.connection is not None and not (self.over or self.client.full):
             self._guarded(lambda: self.fail(SILENT))

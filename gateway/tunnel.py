@@ -39,7 +39,6 @@ STRANGER = errors.forbidden(
 )
 IDLE = Refusal(408, "websocket_idle", "Nothing moved for too long.")
 EXPIRED = errors.no_key("The API key has expired.", code="expired_api_key")
-ENDED = errors.no_key("The API key is no longer known here.", code=auth.UNKNOWN_KEY)
 
 
 class Socket(Passage):
@@ -51,7 +50,6 @@ class Socket(Passage):
         self.tunnel: Tunnel | None = None
         self.frames = websocket.Frames()  # of the instance
         self.switched = False
-        self.turn = gateway.turn
         self.farewell = b""  # that waits for the end of a frame
         self.leaves = 0.0  # when a goodbye has waited long enough; 0 before it
 
@@ -193,7 +191,7 @@ class Socket(Passage):
         self.turn = gateway.turn
         key, current = gateway.table.standing(self.admitted.key), gateway.table.named(route.name)
         if key is None:
-            return ENDED
+            return auth.ENDED
         if current is None or current.endpoint_id != route.endpoint_id:
             return errors.unknown_endpoint(route.name)
         if current.desired == "stopped":

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway import core
 from gateway.routes import RouteTable, digest
 from gateway.tokens import Trust
+from tests.gateway.engine import Engine
 from tests.gateway.house import ALICE, ASK, KEYS, House, until
 
 PRIVATE = Ed25519PrivateKey.generate()
@@ -74,3 +76,28 @@ async def test_a_list_of_endpoints_holds_on_a_connection_that_called_before(gate
     await until(lambda: gateway.app.gateway.table is gateway.store.table)
     assert await ask(gateway, ALICE) == (403, "endpoint_not_allowed")
     assert await ask(gateway, token()) == (403, "endpoint_not_allowed")
+
+
+@pytest.mark.parametrize(("behaviour", "stream"), [("hang", False), ("hang after first", True)])
+@pytest.mark.parametrize("revoked", [True, False])
+async def test_a_key_that_is_revoked_ends_what_runs_and_its_own_end_does_not(
+    gateway: House, engine: Engine, behaviour: str, stream: bool, revoked: bool
+) -> None:
+    engine.behaviour = behaviour
+    asking = asyncio.create_task(gateway.ask(stream=stream))
+    await until(lambda: engine.open == 1, "the engine to be asked")
+    know(gateway, expires_at=datetime.now(UTC))
+    if revoked:
+        gateway.store.table = RouteTable(gateway.app.gateway.table.routes.values(), {}, TRUST)
+        answer = await asking
+        assert "invalid_api_key" in answer.text
+        assert "[DONE]" not in answer.text
+        assert answer.status_code == (200 if stream else 401)
+        await until(lambda: engine.hung_up == 1, "the engine to be let go")
+        assert [record.status for record in await gateway.settled()] == [401]
+        assert not gateway.app.gateway.balancer.troubled, "the instance did nothing wrong"
+    else:
+        turn = gateway.app.gateway.turn
+        await until(lambda: gateway.app.gateway.turn > turn + 1, "the key's end to be known")
+        engine.hold.set()
+        assert (await asking).status_code == 200

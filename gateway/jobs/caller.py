@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from gateway import errors
 from gateway.admit import Admitted, Request
+from gateway.answer import LONG
 from gateway.client import Limits, Owner
 from gateway.errors import Headers, Refusal
 from gateway.exchange import Exchange
-from gateway.jobs.judge import TOO_LARGE, TOO_LONG, Answer, End
+from gateway.jobs.judge import TOO_LARGE, TOO_LONG, Answer, End, ending
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -100,4 +101,6 @@ async def ask(gateway: "Gateway", admitted: Admitted, body: bytes, request_id: s
         caller.hang_up()
     if caller.too_large:
         return TOO_LARGE
+    if exchange.code == LONG.code:  # it would be as long the next time
+        return ending(LONG.status, LONG.code, LONG.message)
     return TOO_LONG if late else await caller.answered

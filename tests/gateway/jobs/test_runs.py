@@ -25,7 +25,7 @@ from gateway.contract import Away
 from gateway.jobs import door as jobs_door
 from gateway.jobs import queue, runner
 from gateway.jobs.models import AsyncRequest, State
-from gateway.routes import RouteTable
+from gateway.routes import Admission, RouteTable
 from gateway.totals import UNBILLED
 from monitoring.models import KeyTraffic
 from tests import make
@@ -104,6 +104,15 @@ async def test_an_image_of_ones_own_is_asked_by_its_own_names_for_models(gate: D
     gate.server.app.gateway.take_table(gate.store.table)
     await gate.reached(await gate.submit(model="my-own"), "succeeded")
     assert engine.seen[0]["model"] == "my-own"
+
+
+async def test_an_answer_longer_than_the_endpoint_allows_is_asked_for_once(gate: Door, engine: Engine) -> None:
+    table, engine.words = gate.server.app.gateway.table, 1000
+    short = replace(table.routes["tiny"], admission=Admission(max_response_bytes=2000))
+    gate.store.table = RouteTable([short], table.keys, table.trust)
+    gate.server.app.gateway.take_table(gate.store.table)
+    found = await gate.reached(await gate.submit(), "failed")
+    assert (found["error"]["code"], found["attempts"], len(engine.seen)) == ("response_too_large", 1, 1)
 
 
 async def test_sent_again_with_its_key_it_is_the_same_request(gate: Door, engine: Engine) -> None:

@@ -54,11 +54,23 @@ async function refresh(element) {
     await window.htmx.ajax("GET", element.getAttribute("hx-get"), { source: element });
     page.updated = Date.now();
   } catch {
-    // Said by the banner: it counts from the last fetch that worked.
+    again(element, POLL);
   } finally {
     delete element.dataset.fetching;
   }
 }
+
+function again(element, wait) {
+  setTimeout(() => {
+    waiting.add(element);
+    fetchIn(80);
+  }, wait);
+}
+
+// What could not be had would else be old until the next ring.
+document.addEventListener("htmx:responseError", ({ detail: { elt, xhr } }) => {
+  if (elt.dataset.fetching && xhr.status >= 500) again(elt, POLL);
+});
 
 /* What a reader has opened stays open when its fragment comes anew; an answer that finds them busy is asked for later. */
 const opened = new WeakMap();
@@ -66,8 +78,7 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const { elt, target } = event.detail;
   if (elt === target && target.dataset.fetching && busy(target)) {
     event.detail.shouldSwap = false;
-    waiting.add(target);
-    fetchIn(500);
+    again(target, 500);
     return;
   }
   const ids = [...event.detail.target.querySelectorAll("details[id][open]")].map((details) => details.id);

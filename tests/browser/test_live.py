@@ -174,6 +174,17 @@ def test_an_answer_that_was_on_its_way_shuts_no_menu(page: Page, server: Server)
     expect(page.locator("#actions")).to_have_text("anew")
 
 
+def test_a_part_that_could_not_be_had_is_asked_for_again(page: Page, server: Server) -> None:
+    server.say(type="doorbell", what=["actions"])
+    _until(page, lambda: bool(server.late), step=100)
+    server.late.pop().abort("connectionreset")
+    _until(page, lambda: bool(server.late), step=1000)
+    server.late.pop().fulfill(status=503, body="Not now")
+    _until(page, lambda: bool(server.late), step=1000)
+    server.late.pop().fulfill(body="anew", content_type="text/html")
+    expect(page.locator("#actions")).to_have_text("anew")
+
+
 def test_a_tick_changes_the_value_in_place(page: Page, server: Server) -> None:
     value = page.locator("[data-tick='tiles.p95']")
     server.say(type="tick", data={"tiles": {"p95": {"value": 1234.4, "tone": "warn", "tone_label": "Slow"}}})

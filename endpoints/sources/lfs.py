@@ -25,6 +25,7 @@ POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\nsize (\d+)\n?"
 )
 LONGEST_POINTER: Final = 1024
+SSH_SECONDS: Final = 60.0
 JSON: Final = "application/vnd.git-lfs+json"
 
 
@@ -55,15 +56,15 @@ class LargeFiles:
 
     def _download(self, asked: httpx2.Client, file: SourceFile) -> tuple[str, dict[str, str]]:
         """Where the bytes are now, and the headers to ask with."""
-        api, headers = self._api
         body = {
             "operation": "download",
             "transfers": ["basic"],
             "objects": [{"oid": file.sha256, "size": file.size}],
             "hash_algo": "sha256",
         }
-        more = {"Accept": JSON, "Content-Type": JSON}
-        answer = asked.post(f"{api}/objects/batch", content=json.dumps(body), headers={**headers, **more})
+        api, headers, answer = self._batch(asked, json.dumps(body))
+        if answer.status_code == 401 and self.__dict__.pop("_by_ssh", None):  # that was for a while only
+            api, headers, answer = self._batch(asked, json.dumps(body))
         if answer.status_code in RETRIED:
             raise Interrupted(f"the server answered {answer.status_code}")
         if answer.is_error:
@@ -78,6 +79,11 @@ class LargeFiles:
         said: Mapping[str, str] = action.get("header") or {}
         mine = headers if not said and _origin(action["href"]) == _origin(api) else {}
         return str(action["href"]), {**mine, **said}
+
+    def _batch(self, asked: httpx2.Client, body: str) -> tuple[str, dict[str, str], httpx2.Response]:
+        api, headers = self._api
+        more = {"Accept": JSON, "Content-Type": JSON}
+        return api, headers, asked.post(f"{api}/objects/batch", content=body, headers={**headers, **more})
 
     @property
     def _api(self) -> tuple[str, dict[str, str]]:
@@ -99,13 +105,18 @@ class LargeFiles:
         address = self.access.address
         path = address.path.lstrip("/")
         with self.access.opened() as environment:
-            command = environment["GIT_SSH_COMMAND"]
-            asked = f'{command} -p {address.port} -- "$TIR_SERVER" "$TIR_COMMAND"'
+            ssh = environment["GIT_SSH_COMMAND"]
+            asked = f'{ssh} -p {address.port} -- "$TIR_SERVER" "$TIR_COMMAND"'
             given = {"TIR_SERVER": f"{address.user}@{address.host}"}
             given["TIR_COMMAND"] = f"git-lfs-authenticate {path} download"
-            said = subprocess.run(
-                ["/bin/sh", "-c", asked], env=environment | given, capture_output=True, timeout=60, check=False
-            )
+            command = ["/bin/sh", "-c", f"exec {asked}"]
+            try:
+                said = subprocess.run(
+                    command, env=environment | given, capture_output=True, timeout=SSH_SECONDS, check=False
+                )
+            except subprocess.TimeoutExpired:
+                stalled = f"{address.host} said nothing when asked for the repository's large files. Try again."
+                raise SourceProblem("stalled", stalled, "url", passing=True) from None
         try:
             found = json.loads(said.stdout)
             return str(found["href"]).rstrip("/"), dict(found.get("header") or {})

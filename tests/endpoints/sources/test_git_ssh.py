@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import SourceProblem, source_for
+from endpoints.sources import SourceProblem, lfs, source_for
 from endpoints.sources.fetching import Patience
 from endpoints.sources.git import GitSource
 from endpoints.sources.git_address import Address
 from tests.certificates import certificate, context
-from tests.endpoints.sources.conftest import LARGE, ignore, problem
+from tests.endpoints.sources.conftest import LARGE, SMALL, ignore, problem
 from tests.front import Fault, Front
 from tests.git_host import GitHost
 from tests.ssh_host import SSHD, SshHost, key
@@ -126,6 +126,28 @@ def test_what_is_not_there_is_said_at_its_setting(ask: Ask) -> None:
 def test_large_files_that_the_server_gives_no_way_to_are_said(ask: Ask, ssh: SshHost) -> None:
     ssh.lfs.unlink(missing_ok=True)
     assert problem(ask().check)[:2] == ("lfs", "url")
+
+
+def test_a_way_that_was_opened_for_a_while_is_asked_for_again(
+    ask: Ask, large: Front, host: GitHost, tmp_path: Path
+) -> None:
+    host.commit("lab/tiny", {"a.gguf": LARGE, "b.gguf": SMALL}, branch="two")
+    large.fault(Fault("/objects/batch", status=401, method="POST", after=1))
+    first = ask(revision="two").fetch(tmp_path / "store", ignore, ["a.gguf", "b.gguf"])
+    assert (first.parent / "b.gguf").read_bytes() == SMALL
+
+
+def test_a_server_that_hangs_when_asked_for_large_files_is_given_up(
+    ask: Ask, ssh: SshHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ask()
+    assert source.files()
+    monkeypatch.setattr(lfs, "SSH_SECONDS", 1.0)
+    os.mkfifo(ssh.gate)
+    try:
+        assert problem(lambda: source.read("tiny.gguf", 0, 8))[:2] == ("stalled", "url")
+    finally:
+        ssh.gate.unlink()
 
 
 def test_nothing_of_the_key_is_left_or_seen(ask: Ask, ssh: SshHost, tmp_path: Path) -> None:

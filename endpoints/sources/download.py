@@ -30,10 +30,12 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Stream:
-    """What a server sends: bytes from `start` on, which is 0 where it can't begin in the middle."""
+    """What a server sends: bytes from `start` on, which is 0 where it can't begin in the middle. `length` says how
+    many, if it does."""
 
     start: int
     pieces: Iterator[bytes]
+    length: int | None = None
 
 
 Open = Callable[[int], AbstractContextManager[Stream]]
@@ -148,7 +150,10 @@ def http_stream(
         raise_for_status(response)
         said = response.headers.get("Content-Range", "")
         resumes = response.status_code == 206 and said.startswith(f"bytes {offset}-")
-        yield Stream(offset if resumes else 0, response.iter_raw())  # as they come: a slow server is to be seen
+        said = response.headers.get("Content-Length", "")
+        length = int(said) if said.isdigit() else None
+        # As they come: a slow server is to be seen.
+        yield Stream(offset if resumes else 0, response.iter_raw(), length)
 
 
 def http_piece(
@@ -177,6 +182,8 @@ def http_piece(
 def _continue(wanted: Download, partial: _Partial, progress: Callable[[int], None]) -> None:
     with wanted.open(partial.size) as stream:
         if stream.start != partial.size:
+            if stream.length not in (None, wanted.size):  # a network's own page is no reason to lose what is here
+                raise Interrupted(f"the server sent something else, of {stream.length:,} bytes")
             partial.restart()
         _write(stream.pieces, wanted, partial, progress)
 

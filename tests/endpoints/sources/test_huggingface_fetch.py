@@ -107,6 +107,13 @@ def test_a_server_that_cannot_resume_starts_over(ask: Ask, hub: Hub, tmp_path: P
     assert ask("lab/tiny-GGUF").fetch(tmp_path, Seen(), [FILE]).read_bytes() == LARGE
 
 
+def test_a_page_in_place_of_the_rest_loses_nothing_of_what_is_here(ask: Ask, hub: Hub, tmp_path: Path) -> None:
+    hub.fault(Fault("/cdn/", cut_after=300_000))
+    hub.fault(Fault("/cdn/", body=b"<html>Accept the terms of this network</html>"))
+    assert ask("lab/tiny-GGUF").fetch(tmp_path, Seen(), [FILE]).read_bytes() == LARGE
+    assert [request.headers.get("Range") for request in hub.asked("/cdn/")][-1] == "bytes=300000-"
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_passing_refusal_is_tried_again(ask: Ask, hub: Hub, tmp_path: Path, status: int) -> None:
     hub.fault(Fault("/resolve/", status=status))

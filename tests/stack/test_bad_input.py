@@ -119,7 +119,7 @@ def test_rest_answers_what_is_no_object_with_an_error(served: Stack, body: str) 
         content=body.encode("latin-1"),
         headers={"Authorization": f"Bearer {served.key()}", "Content-Type": "application/json"},
         trust_env=False,
-        timeout=60,
+        timeout=180,
     )
     assert answer.status_code in (400, 422), answer.text
     assert answer.json()["error"]["message"]
@@ -153,7 +153,7 @@ def post(stack: Stack, body: bytes, **headers: str) -> httpx.Response:
         content=body,
         headers={"Authorization": f"Bearer {stack.key()}", "Content-Type": "application/json"} | headers,
         trust_env=False,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -184,7 +184,7 @@ def test_a_setting_that_makes_no_sense_is_refused_or_ignored_but_breaks_nothing(
 
 def raw(port: int, head: str) -> str:
     """The first line of what a server answers to these very bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=180) as line:
         line.sendall(head.encode("latin-1"))
         return line.recv(4096).decode("latin-1").partition("\r\n")[0]
 
@@ -195,7 +195,7 @@ def test_a_header_can_not_smuggle_another(served: Stack) -> None:
         f"GET /e/{NAME}/v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {served.key()}\r\n"
         "X-Request-Id: a\nSet-Cookie: evil=1\r\nConnection: close\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", served.house.gateway), timeout=60) as line:
+    with socket.create_connection(("127.0.0.1", served.house.gateway), timeout=180) as line:
         line.sendall(head.encode())
         answer = until(lambda: line.recv(65536), what="an answer").decode("latin-1")
     assert "\r\nset-cookie" not in answer.lower()
@@ -216,6 +216,6 @@ def test_a_body_of_two_lengths_is_refused(served: Stack, framing: str) -> None:
 
 def test_a_name_with_a_line_break_is_only_a_name(served: Stack) -> None:
     url = f"{served.console_url}/projects/demo/endpoints/%0d%0aSet-Cookie:%20a=b/"
-    answer = httpx.get(url, trust_env=False, timeout=60)
+    answer = httpx.get(url, trust_env=False, timeout=180)
     assert "set-cookie" not in {name for name in answer.headers if "a=b" in answer.headers[name]}
     assert answer.status_code in (302, 404)

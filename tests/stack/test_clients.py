@@ -143,7 +143,7 @@ def test_a_caller_that_hangs_up_frees_the_engines_slot(served: Stack) -> None:
     wish = {"messages": ASK, "stream": True, "max_tokens": LONG, "ignore_eos": True}
     url, bearer = f"{served.gateway_url}/e/{NAME}/v1/chat/completions", f"Bearer {served.key('inference')}"
     with (
-        httpx.Client(trust_env=False, timeout=60) as caller,
+        httpx.Client(trust_env=False, timeout=180) as caller,
         caller.stream("POST", url, json=wish, headers={"Authorization": bearer}) as answer,
     ):
         parts = answer.iter_bytes()  # whose end would be a hang-up
@@ -196,7 +196,7 @@ def test_its_own_host_name_leads_to_it(served: Stack) -> None:
         f"{served.gateway_url}/v1/models",
         headers={"Host": f"{NAME}.local.localhost", "Authorization": f"Bearer {served.key('inference')}"},
         trust_env=False,
-        timeout=60,
+        timeout=180,
     )
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"][0]["id"] == NAME

@@ -82,7 +82,7 @@ class Stack:
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
         """A client that is logged in as the demo's owner and sends forms as a browser without scripts does."""
-        with httpx.Client(base_url=self.console_url, trust_env=False, timeout=60, follow_redirects=True) as client:
+        with httpx.Client(base_url=self.console_url, trust_env=False, timeout=180, follow_redirects=True) as client:
             if self._session:
                 client.cookies.set(SESSION, self._session, domain="127.0.0.1")
             else:
@@ -120,7 +120,7 @@ class Stack:
             json=body,
             headers=bearer,
             trust_env=False,
-            timeout=60,
+            timeout=180,
         )
 
     def call(self, endpoint: str, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
@@ -128,7 +128,7 @@ class Stack:
         headers = {"Authorization": f"Bearer {key or self.key()}"}
         url = f"{self.gateway_url}/e/{endpoint}/v1/{path}"
         method = "GET" if body is None else "POST"
-        return httpx.request(method, url, json=body, headers=headers, trust_env=False, timeout=60)
+        return httpx.request(method, url, json=body, headers=headers, trust_env=False, timeout=180)
 
     # ── endpoints ───────────────────────────────────────────────────────────────────────────────
     def wish(self, name: str, **changes: Any) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from endpoints.planner import Probe
@@ -39,6 +41,22 @@ class Asked:
     ours: bool = True
 
 
+class Hurried(socket.socket):
+    """One that is given up after so many seconds, however much still drips out of it."""
+
+    def __init__(self, plain: socket.socket, seconds: float) -> None:
+        super().__init__(fileno=plain.detach())
+        self.ends = time.monotonic() + seconds
+        self.settimeout(seconds)
+
+    def recv_into(self, *given: Any, **named: Any) -> int:
+        """As any socket's, within the time that is left."""
+        if (left := self.ends - time.monotonic()) <= 0:
+            raise TimeoutError
+        self.settimeout(left)
+        return super().recv_into(*given, **named)
+
+
 def probe(asked: Asked, clock: Clock) -> Probe:
     """What it answered. Never raises: an instance that can't be reached is an answer too."""
     try:
@@ -52,7 +70,7 @@ def probe(asked: Asked, clock: Clock) -> Probe:
         return Probe(healthy_at=healthy_at)
     try:
         _prove(asked)
-    except (OSError, http.client.HTTPException, ValueError, Wrong) as problem:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError, Wrong) as problem:
         return Probe(healthy_at=healthy_at, works=False, message=f"{asked.address}: {_words(problem)}")
     return Probe(healthy_at=healthy_at, works=True, works_at=clock())
 
@@ -70,7 +88,9 @@ def await_healthy(loading: Sequence[Asked], seconds: float, *, every: float = 0.
 
 def _prove(asked: Asked) -> None:
     listed = json.loads(_ask(asked.address, "GET", "/v1/models", timeout=HEALTH_TIMEOUT))
-    models = {str(entry.get("id")): entry for entry in listed.get("data", [])}
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    named = entries if isinstance(entries, list) else []
+    models = {str(entry.get("id")): entry for entry in named if isinstance(entry, dict)}
     if asked.alias not in models:
         raise Wrong(f"/v1/models lists {', '.join(models) or 'nothing'}, not {asked.alias}")
     able = models[asked.alias].get("capabilities")
@@ -100,6 +120,8 @@ def _ask(address: str, method: str, path: str, body: object = None, *, timeout: 
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
     try:
         sent = json.dumps(body).encode() if body is not None else None
+        connection.connect()
+        connection.sock = Hurried(connection.sock, timeout)
         connection.request(method, path, sent, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         content = answer.read(1 << 20)

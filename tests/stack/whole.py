@@ -82,7 +82,8 @@ class Stack:
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:
         """A client that is logged in as the demo's owner and sends forms as a browser without scripts does."""
-        with httpx.Client(base_url=self.console_url, trust_env=False, timeout=180, follow_redirects=True) as client:
+        given: Any = {"trust_env": False, "timeout": 180, "follow_redirects": True}
+        with httpx.Client(base_url=self.console_url, **given) as client:
             if self._session:
                 client.cookies.set(SESSION, self._session, domain="127.0.0.1")
             else:

@@ -207,9 +207,10 @@ def ticks() -> list[dict[str, Any]] | None:
 
 
 def carried() -> Mapping[str, int] | None:
-    """Requests in flight by instance name, over all gateways; None when Valkey is away."""
+    """Requests in flight by instance name, over all gateways; None when Valkey is away, or has just come back and
+    no gateway has spoken there yet, which is not nothing."""
     said = ticks()
-    if said is None:
+    if not said:
         return None
     total: dict[str, int] = defaultdict(int)
     for tick in said:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from endpoints import bell, building, controller, preparation
+from endpoints import bell, building, controller, facts, preparation
 from endpoints.models import Endpoint
 from endpoints.status import Status
 from tests.wait import until
 
 
 def run_inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow steps run where they are asked for; a ring for the controller is dropped."""
+    """Slow steps run where they are asked for; a ring for the controller is dropped. Nothing is
+    carried, for there is no gateway."""
     slow = {
         "endpoints.validate": preparation.validate,
         "endpoints.build": building.build,
@@ -24,6 +25,7 @@ def run_inline(monkeypatch: pytest.MonkeyPatch) -> None:
         return True
 
     monkeypatch.setattr(bell, "send", send)
+    monkeypatch.setattr(facts, "carried", dict)
 
 
 def settles(endpoint: Endpoint, status: Status) -> None:

@@ -355,6 +355,15 @@ def test_without_valkey_a_drain_waits_for_its_deadline(
     assert endpoint.status == "active"
 
 
+def test_a_valkey_that_has_heard_no_gateway_yet_knows_nothing_of_what_is_carried() -> None:
+    for key in bell.valkey().scan_iter(facts.GATEWAYS):
+        bell.valkey().delete(key)
+    assert facts.carried() is None
+    bell.valkey().set("tir:gateway:back", '{"source": "back", "endpoints": {}}', ex=5)
+    assert facts.carried() == {}
+    bell.valkey().delete("tir:gateway:back")
+
+
 def test_a_first_call_longer_than_the_lease_keeps_it(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
     endpoint = make.endpoint()
     kept = []

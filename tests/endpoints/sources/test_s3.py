@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from endpoints.sources.bucket import BucketSource
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
 from tests.endpoints.sources.conftest import LARGE, SECRET, SMALL, ignore, problem
-from tests.front import Fault, Front
+from tests.front import Answer, Fault, Front
 from tests.s3_host import owner, s3_host
 
 FILES = {
@@ -98,6 +98,18 @@ def test_a_folder_arrives_whole_under_any_names(s3: S3, tmp_path: Path) -> None:
         assert (first.parent / name).read_bytes() == FILES[f"folder/{name}"]
     total = sum(file.size for file in found.files)
     assert (seen[0], seen[-1]) == ((0, total), (total, total))
+
+
+def test_a_store_that_sends_the_whole_for_a_piece_is_read_right_and_no_further(s3: S3, front: Front) -> None:
+    seen = s3().check().facts
+
+    def whole(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+        ours = method == "GET" and path.endswith("tiny.gguf")
+        return (200, {"ETag": f'"{hashlib.md5(LARGE).hexdigest()}"'}, LARGE) if ours else None
+
+    front.door = whole
+    assert s3().check().facts == seen
+    assert s3().read("tiny.gguf", 1000, 8) == LARGE[1000:1008]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def test_a_file_that_was_removed_on_its_way_is_not_begun_again(
     page: Page, draft: VersionDraft, tmp_path: Path
 ) -> None:
     (tmp_path / "model.bin").write_bytes(os.urandom(PIECE))
-    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", SLOW)
+    network = page.context.new_cdp_session(page)
+    network.send("Network.emulateNetworkConditions", SLOW | {"uploadThroughput": 64 << 10})  # minutes for a piece
     page.clock.install()
     with page.expect_request(lambda request: request.method == "PATCH"):
         page.locator("input[data-files]").first.set_input_files(tmp_path / "model.bin")

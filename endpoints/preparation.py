@@ -14,13 +14,14 @@ from endpoints.fitting import Unfit, fit, found_of, refuse_place
 from endpoints.learning import learned
 from endpoints.models import Phase, Revision
 from endpoints.models.deployment import PhaseKind, PhaseState
-from endpoints.origin import source_of, store
+from endpoints.origin import source_of, store, version_of
 from endpoints.phase_work import Cancelled, Clock, Report, claim, close, fail
 from endpoints.regions import runtime_of
 from endpoints.runtimes.base import MODEL_FOLDER
 from endpoints.sources import Found, Source, SourceProblem
 from endpoints.sources.note import BAD
 from endpoints.sources.scan import scan_folder
+from endpoints.sources.store import key_of
 from endpoints.spec import Framework, SourceKind, Spec
 from endpoints.workloads import IN_IMAGE
 
@@ -55,11 +56,30 @@ def _judged(revision: Revision) -> str:
     if spec.source.kind == SourceKind.NONE:
         Revision.objects.filter(pk=revision.pk).update(model_path=IN_IMAGE)
         return f"{spec.container.image} brings its own model; its memory need is not known."
+    _refuse_another(revision)
     found = _fetched(revision) or _look(revision)
     known = learned(revision, found, at=timezone.now())
     message = fit(spec, found, revision.instance_type, correction=known.correction, floor=known.floor)
     _resolve(revision, found)
     return message
+
+
+def _refuse_another(revision: Revision) -> None:
+    """Raise Unfit for a registered model that isn't the one which this revision had: names can be given again."""
+    kept = revision.resolved.get("registered")
+    if kept and kept != _registered(revision):
+        named = f"“{revision.wish.source.model}” version {revision.wish.source.version}"
+        said = f"{named} was deleted, and another model was registered under its name."
+        raise Unfit("ModelReplaced", f"{said} Deploy a new revision of it.")
+
+
+def _registered(revision: Revision) -> str:
+    """Names the very files of a version of the registry; "" for other sources."""
+    source = revision.wish.source
+    if source.kind != SourceKind.REGISTRY:
+        return ""
+    files = version_of(source, revision.endpoint.project).files
+    return key_of(*(f"{file['path']}\0{file.get('sha256')}" for file in files))
 
 
 def fetch(deployment_id: int, *, clock: Clock = timezone.now) -> bool:
@@ -166,6 +186,7 @@ def _resolve(revision: Revision, found: Found) -> None:
         "files": files,
         "size": sum(file.size for file in found.files if file.path in wanted),
         "license": found.license,
+        "registered": _registered(revision),
         "facts": found.facts.to_dict() if found.facts else None,
         "weights": found.weights.to_dict() if found.weights else None,
         "layout": found.layout.to_dict() if found.layout else None,

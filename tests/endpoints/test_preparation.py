@@ -153,6 +153,19 @@ def test_a_message_that_comes_twice_does_its_work_once(steering: Steering) -> No
     assert phase.deployment.endpoint.events.filter(kind="phase.ended").count() == 1
 
 
+def test_a_name_that_was_given_again_brings_no_revision_another_model(steering: Steering) -> None:
+    register_model()
+    phase = begun()
+    assert preparation.validate(phase.deployment_id)
+    ModelVersion.objects.all().delete()
+    register_model(gguf({"general.name": "another"}))
+    Phase.objects.filter(pk=phase.pk).update(state=PhaseState.RUNNING, ended_at=None)
+    assert not preparation.validate(phase.deployment_id)
+    phase.refresh_from_db()
+    assert (phase.state, phase.reason) == (PhaseState.FAILED, "ModelReplaced")
+    assert "was deleted, and another model was registered under its name" in phase.message
+
+
 # ── loading ──────────────────────────────────────────────────────────────────────────────────────
 def test_fetching_says_its_bytes_and_where_the_model_lies(steering: Steering) -> None:
     version = register_model()

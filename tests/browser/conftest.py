@@ -60,9 +60,11 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def of_others(said: ConsoleMessage) -> bool:
-    """Plotly's style of maps, which we don't draw, and the style by which Playwright stills a page it shoots."""
+    """Plotly's style of maps, which we don't draw, and the style by which Playwright stills a page it shoots; or a
+    container elsewhere on this machine came or went, at which a browser drops what it asked for.
+    """
     shot = folder() is not None and said.text.startswith("Applying inline style")
-    return shot or "plotly" in str(said.location.get("url"))
+    return shot or "net::ERR_NETWORK_CHANGED" in said.text or "plotly" in str(said.location.get("url"))
 
 
 def of_replaced_requests(said: ConsoleMessage) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from gateway import quota
 from gateway.buckets import Ask, Bucket, Buckets, Item
 from gateway.errors import Refusal
 from gateway.quota import Limiter, Taken
@@ -22,6 +23,12 @@ from tests.gateway.house import until
 from tests.wait import until as wait_until
 from tir_console.up.folder import Folder
 from tir_console.up.valkey import Valkey
+
+
+@pytest.fixture(autouse=True)
+def _time_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine takes longer to give back what it had in advance than others wait for it."""
+    monkeypatch.setattr(quota, "HOLD_MARGIN_SECONDS", 0.3)
 
 
 def shared(url: str | None = None) -> SharedCount:

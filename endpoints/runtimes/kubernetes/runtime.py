@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -37,6 +38,7 @@ from endpoints.runtimes.kubernetes.trouble import Trouble
 COUNTER = f"{MANAGER}-replicas"  # the field manager of `replicas`
 SEEN_WITHIN = 2.0  # seconds that `apply` waits for the cluster's controllers to do what it asked for
 LOOK_EVERY = 0.05
+LEAST_LOOKS = 10  # so that a pause of this machine is not taken for the cluster's
 PAUSE = 0.5  # seconds between two tries to watch a cluster that is away
 TRIES = 3
 RETIRING = {labels.DELETION_COST: str(removal.CHEAP), labels.RETIRED: "true"}
@@ -232,7 +234,7 @@ class KubernetesRuntime:
         """How many pods there are, once it is as many as were asked for and those that had to go are going."""
         name = str(scaled["metadata"]["name"])
         ends = time.monotonic() + SEEN_WITHIN
-        while True:
+        for looks in itertools.count(1):
             pods = self.api.list(self._pods(), labelSelector=self._selector(name.rpartition("-r")[0])).items
             active = {str(one["metadata"]["name"]) for one in pods if _of(one) == name and lives.is_active(one)}
             left = [pod for pod in leaving.pods if pod in active]
@@ -240,7 +242,7 @@ class KubernetesRuntime:
                 self._delete(*left)
             elif not left and len(active) == leaving.replicas:
                 return len(active)
-            if time.monotonic() >= ends:
+            if looks >= LEAST_LOOKS and time.monotonic() >= ends:
                 break
             time.sleep(LOOK_EVERY)
         self._delete(*left)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,15 +13,15 @@ from endpoints.planner import Probe
 from endpoints.regions import replace_runtime
 from endpoints.runtimes.kubernetes.runtime import KubernetesRuntime
 from endpoints.spec import ContainerSpec, EnvironmentSpec, Framework, Method, SourceKind, SourceSpec
-from tests import make
+from tests import make, wait
 from tests.cluster.life import NAMESPACE, Life
 from tests.cluster.server import Cluster
 from tests.endpoints.steering import Steering, register_model
 from tests.oci import Registry, image
 from tests.runtimes import InstantRuntime
-from tests.wait import until
 
 pytestmark = pytest.mark.django_db
+until = partial(wait.until, seconds=240)  # each look is a run of the loop over HTTP: on a busy machine, seconds
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_file_that_was_removed_on_its_way_is_not_begun_again(
     with page.expect_request(lambda request: request.method == "PATCH"):
         page.locator("input[data-files]").first.set_input_files(tmp_path / "model.bin")
     with page.expect_response(lambda answer: answer.request.method == "DELETE"):
-        page.get_by_role("button", name="Remove").click()
+        page.locator("[data-uploads]").get_by_role("button", name="Remove").click()
     asked: list[Request] = []
     page.on("request", lambda request: asked.append(request) if "/uploads/" in request.url else None)
     page.clock.run_for(20_000)  # a piece that was lost is tried again in this time

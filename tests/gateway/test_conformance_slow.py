@@ -159,14 +159,25 @@ Heard = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @asynccontextmanager
 async def hearing(heads: list[bytes], then: Heard) -> AsyncIterator[Engine]:
     """An engine that reads a head only, and does `then` while the body is still coming."""
+    tasks: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        await then(reader, writer)
-        writer.close()
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            await then(reader, writer)
+        finally:
+            writer.transport.abort()
 
-    async with await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**16) as server:
-        yield Engine(port=server.sockets[0].getsockname()[1])
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.create_task(converse(reader, writer)))
+
+    try:
+        async with await asyncio.start_server(connected, "127.0.0.1", 0, limit=2**16) as server:
+            yield Engine(port=server.sockets[0].getsockname()[1])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_an_engines_answer_before_the_end_of_the_body_arrives(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ UNREADABLE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, O
 BROKEN: Final = (*UNREADABLE, RuntimeError, NotImplementedError)  # the last two: ways of packing nobody here knows
 MOST_MEMBERS: Final = 200_000
 LAMBDA: Final = re.compile(rb'"class_name"\s*:\s*"Lambda"')
+POINTER: Final = b"version https://git-lfs.github.com/spec/"
+LONGEST_POINTER: Final = 1024
 NUMPY: Final = b"\x93NUMPY"
 # A name as an opcode would write it, for bytes between whose arrays no opcode can be told from a number.
 SPELLED: Final = re.compile(
@@ -77,6 +79,9 @@ def _is_pickle(name: PurePosixPath) -> bool:
 
 def _judge(file: IO[bytes], size: int, path: str, suffix: str, known: bool, deadline: Deadline) -> list[Note]:
     start = file.read(8)
+    if start == POINTER[:8] and size <= LONGEST_POINTER and file.read().startswith(POINTER[8:]):
+        todo = "Bring the file itself with “git lfs pull”, and upload that."
+        return [Note(path, BAD, "A pointer of Git LFS, which only names the file that should be here.", todo)]
     file.seek(0)
     if suffix == ".safetensors":
         return _safetensors(start, file, size, path)

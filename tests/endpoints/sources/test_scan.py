@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources.note import Note
+from endpoints.sources.note import BAD, Note
 from endpoints.sources.pickles import TORCH
 from endpoints.sources.scan import scan_folder
+from tests.git_host import pointer
 
 EVIL = [
     (os.system, ("touch /tmp/never",)),
@@ -207,6 +208,16 @@ def test_raw_numbers_of_other_programs_are_no_damaged_pickles_but_looked_into_al
     note = looked(tmp_path, "vocab.bin", pickle.dumps(Calls(os.system, ("true",)), 0) + b"\0" * 64)
     assert note
     assert note.level == "bad"
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "weights/model.safetensors", "tokenizer/tokenizer.json", "w.bin"])
+def test_a_pointer_is_no_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(pointer(b"the weights"))
+    [note] = scan_folder(tmp_path, [name])
+    assert (note.path, note.level) == (name, BAD)
+    assert "pointer of Git LFS" in note.text
+    assert "git lfs pull" in note.todo
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from endpoints.runtimes.base import Command, Image, Workload
+from endpoints.runtimes.docker import hosts
 from endpoints.runtimes.docker.hosts import Host
 from endpoints.runtimes.docker.runtime import DockerRuntime
 from tests.docker.engine import Engine, wanted
@@ -50,6 +51,12 @@ def left_to_the_collector() -> Iterator[None]:
     """Set up first and torn down last: what a test's clients left is collected while it is excused."""
     yield
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is asked for longer: a busy machine is no outage."""
+    monkeypatch.setattr(hosts, "QUICK", 60)
 
 
 @pytest.fixture(scope="package")  # gone before the tests of others come

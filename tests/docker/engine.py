@@ -84,7 +84,7 @@ class Engine:
 
     @cached_property
     def client(self) -> docker.APIClient:
-        client = docker.APIClient(self.url, version="auto", timeout=30)
+        client = docker.APIClient(self.url, version="auto", timeout=60)
         client.trust_env = False
         return client
 
@@ -101,7 +101,7 @@ class Engine:
         argv += [*self.options, *(["--live-restore"] if self.live_restore else [])]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-        until(self.answers, seconds=60, what=self.said)
+        until(self.answers, seconds=120, what=self.said)
 
     def answers(self) -> bool:
         if self.process is None or self.process.poll() is not None:

@@ -93,7 +93,7 @@ def register(name: str, main: str, *files: str) -> None:
 
 def predict(endpoint: Endpoint, inputs: list[Any]) -> Any:
     address = endpoint.instances.live().get().address
-    answer = httpx.post(f"{address}/predict", json={"inputs": inputs}, trust_env=False, timeout=30)
+    answer = httpx.post(f"{address}/predict", json={"inputs": inputs}, trust_env=False, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()["outputs"]
 

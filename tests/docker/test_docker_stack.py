@@ -51,7 +51,7 @@ def docked(engine: Engine) -> Iterator[Stack]:
         house = Settled(Path(folder) / "data", variables={"CPU_OVERCOMMIT": "8"})
         house.start("manage.py", "up", "--no-input")
         try:
-            house.wait_ready(seconds=120)
+            house.wait_ready(seconds=240)
             stack = Stack(house, hub, Path(folder))
             config = {"hosts": [{"name": "here", "url": engine.url}]}
             tell(stack, PREPARE.format(config=config))
@@ -115,12 +115,12 @@ def test_a_rollout_under_load_loses_no_request(docked: Stack, engine: Engine) ->
         tell(docked, UPDATE.format(name=NAME))
         until(
             lambda: docked.api("GET", f"endpoints/{NAME}").json()["serving_revision"] == 2,
-            seconds=90,
+            seconds=180,
             what=lambda: docked.api("GET", f"endpoints/{NAME}").text,
         )
         until(
             lambda: old["Id"] not in [one["Id"] for one in containers(engine)],
-            seconds=60,
+            seconds=180,
             what="the old one's end",
         )
     finally:
@@ -136,7 +136,7 @@ def test_a_killed_engine_takes_nothing_down_and_is_taken_up_again(docked: Stack,
     before = [one["Id"] for one in containers(engine)]
     engine.kill()
     engine.start()
-    until(lambda: chats(docked).status_code == 200, seconds=60, what=lambda: chats(docked).text)
+    until(lambda: chats(docked).status_code == 200, seconds=120, what=lambda: chats(docked).text)
     docked.wait_status(NAME, "active")
     assert [one["Id"] for one in containers(engine)] == before
 
@@ -148,7 +148,7 @@ def test_a_host_that_lost_everything_that_ran_gets_it_back(docked: Stack, engine
     engine.kill()
     psutil.Process(inner).send_signal(signal.SIGKILL)
     engine.start()
-    until(lambda: [one for one in containers(engine) if one["Id"] != before["Id"]], seconds=60, what="another")
+    until(lambda: [one for one in containers(engine) if one["Id"] != before["Id"]], seconds=120, what="another")
     docked.wait_status(NAME, "active")
     assert chats(docked).status_code == 200
     events = docked.api("GET", f"endpoints/{NAME}/events").text
@@ -178,4 +178,4 @@ def test_deleted_endpoints_leave_nothing_with_the_engine(docked: Stack, engine: 
         tell(docked, "from endpoints.tasks import tidy_regions; tidy_regions()")
         return not left()
 
-    until(nothing, seconds=60, every=1, what=lambda: f"nothing to be left; there are {left()}")
+    until(nothing, seconds=120, every=1, what=lambda: f"nothing to be left; there are {left()}")

@@ -209,7 +209,7 @@ def test_a_trial_says_what_is_open_and_the_hosts_own_firewall_shuts_it(
 def _without_icc_rule(machine: Machine, network: str) -> str:
     """As if the engine had no firewall between containers; the bridge's name."""
     bridge = str(machine.engine.client.inspect_network(network)["Options"]["com.docker.network.bridge.name"])
-    machine.do("iptables", "-D", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
+    machine.do("iptables", "--wait", "-D", "FORWARD", "-i", bridge, "-o", bridge, "-j", "DROP")
     return bridge
 
 

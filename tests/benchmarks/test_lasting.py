@@ -1,6 +1,7 @@
 """The endurance benchmark's instruments: what they notice, and what they call kept."""
 
 import json
+import os
 import shutil
 import socket
 import sys
@@ -35,7 +36,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 
 @pytest.fixture
 def engine(tools: Tools) -> Iterator[MockEngine]:
-    with mock_engine(tools, 0) as running:
+    with mock_engine(tools, min(os.sched_getaffinity(0))) as running:
         yield running
 
 

@@ -272,7 +272,7 @@ def test_two_runs_at_once_are_one(steering: Steering) -> None:
 
 
 def test_a_killed_run_s_lease_ends_by_itself(steering: Steering) -> None:
-    endpoint = make.endpoint(lease_token=uuid.uuid4(), lease_until=steering.clock() + timedelta(seconds=10))
+    endpoint = make.endpoint(lease_token=uuid.uuid4(), lease_until=steering.clock() + timedelta(hours=1))
     assert not steering.reconcile(endpoint)
     Endpoint.objects.filter(pk=endpoint.pk).update(lease_until=steering.clock() - timedelta(seconds=1))
     assert steering.reconcile(endpoint)
@@ -298,7 +298,7 @@ def test_a_run_that_lost_its_lease_writes_and_does_nothing(steering: Steering) -
     endpoint = make.endpoint()
 
     def steal() -> None:
-        rival = {"lease_token": uuid.uuid4(), "lease_until": steering.clock() + timedelta(seconds=30)}
+        rival = {"lease_token": uuid.uuid4(), "lease_until": steering.clock() + timedelta(hours=1)}
         Endpoint.objects.filter(pk=endpoint.pk).update(**rival)
 
     use(steering, Meddled(steal))

@@ -202,7 +202,7 @@ def test_nothing_else_comes_into_the_draft_meanwhile_and_it_isnt_published(tiny:
 
 def test_one_runs_at_a_time_and_the_next_is_rung_after_it(tiny: Import) -> None:
     first, second = tiny.begun(), tiny.begun(only="README.md")
-    VersionImport.objects.filter(pk=first.pk).update(lease_until=timezone.now() + importing.LEASE)
+    VersionImport.objects.filter(pk=first.pk).update(lease_until=timezone.now() + timedelta(hours=1))
     assert tiny.run(second).waits
     page = tiny.client.get("/projects/alpha/models/tiny/").content.decode()
     assert "Waits for its turn" in page

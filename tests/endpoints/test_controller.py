@@ -262,7 +262,8 @@ def test_what_the_runtime_refused_for_now_is_asked_again(steering: Steering) -> 
     assert len(running(steering)) == 1
 
 
-def test_two_runs_at_once_are_one(steering: Steering) -> None:
+def test_two_runs_at_once_are_one(steering: Steering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("endpoints.lease.LENGTH", timedelta(hours=1))
     endpoint = make.endpoint()
     with lease(endpoint.pk) as held:
         assert held is not None

@@ -8,12 +8,11 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import psutil
 import psycopg
 
 from endpoints.runtimes.base import Observed, Phase
@@ -86,20 +85,6 @@ class Hurt(Stack):
         pids = self.house.processes()
         for program in programs:
             os.kill(pids[program], signal.SIGKILL)
-
-    @contextmanager
-    def held(self, pid: int, *, family: bool = False) -> Iterator[None]:
-        """The process stands still meanwhile; `family`: those below it too."""
-        one = psutil.Process(pid)
-        members = [one, *one.children(recursive=True)] if family else [one]
-        for one in members:
-            one.suspend()
-        try:
-            yield
-        finally:
-            for one in members:
-                with suppress(psutil.NoSuchProcess):  # killed meanwhile
-                    one.resume()
 
     def processes_of(self, name: str) -> dict[str, Live]:
         """The living processes of an endpoint's instances, by instance."""

@@ -1,4 +1,4 @@
-"""The gateway as processes: two of them share a limit."""
+"""The gateway as processes: two of them share a limit, and one holds a crowd while its endpoint wakes."""
 
 import json
 import subprocess
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.model
 NAME = "shared"
 LIMIT, CLIENTS = 40, 16  # requests a minute; clients of each gateway
 MINUTE = 59.0  # seconds in which nothing that was let in has left the count
+CROWD = 50
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +105,47 @@ def test_two_gateways_share_one_limit_exactly(served: Stack, http: httpx.Client,
         if seconds < MINUTE:
             break
     assert (passed, seconds < MINUTE) == (LIMIT, True), f"{passed} passed in {seconds:.0f} s"
+
+
+# ── to zero and back ─────────────────────────────────────────────────────────────────────────────
+def told(stack: Stack) -> dict[str, int]:
+    """How often the endpoint's history tells of each kind of event."""
+    items = stack.api("GET", f"endpoints/{NAME}/events?limit=200").json()["items"]
+    kinds = [item["kind"] for item in items]
+    return {kind: kinds.count(kind) for kind in ("endpoint.woken", "instance.started")}
+
+
+def sleeps(stack: Stack, http: httpx.Client) -> bool:
+    """By the gateway's own word, which reads the console's a moment later."""
+    known = http.get(f"{stack.gateway_url}/e/{NAME}/health").json()
+    return bool(known["status"] == "idle")
+
+
+def test_a_crowd_wakes_a_sleeping_endpoint_once_and_everybody_is_answered(
+    served: Stack, http: httpx.Client
+) -> None:
+    assert served.api("POST", f"endpoints/{NAME}/scale", {"instances": 0}).status_code == 200
+    served.wait_status(NAME, "idle")
+    until(lambda: sleeps(served, http), what="the gateway to know")
+    before = told(served)
+    wish = {"messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 2}
+    bearer = {"Authorization": f"Bearer {served.key('inference')}"}
+
+    def ask() -> httpx.Response:
+        return http.post(f"{served.gateway_url}/e/{NAME}/v1/chat/completions", json=wish, headers=bearer)
+
+    def all_wait() -> bool:
+        return bool(http.get(f"{served.gateway_url}/healthz").json()["queued"] == CROWD)
+
+    with ThreadPoolExecutor(CROWD) as threads:
+        with served.held(served.house.processes()["control"], family=True):  # or it wakes before all have come
+            calls = [threads.submit(ask) for _ in range(CROWD)]
+            until(all_wait, what="all to wait")
+        got = [call.result() for call in calls]
+    assert [one.status_code for one in got] == [200] * CROWD
+    assert all(one.json()["usage"]["completion_tokens"] > 0 for one in got)
+    assert {one.headers["x-cold-start"] for one in got} == {"1"}
+    assert all(int(one.headers["x-queue-ms"]) > 0 for one in got)
+    assert told(served) == {kind: times + 1 for kind, times in before.items()}
+    after = ask()
+    assert (after.status_code, "x-cold-start" in after.headers) == (200, False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 from playwright.sync_api import Page
 
@@ -157,6 +158,21 @@ class Stack:
         answer = self.api("DELETE", f"endpoints/{name}")
         assert answer.status_code in (202, 404), answer.text
         self.wait_status(name, "deleted")
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────
+    @contextmanager
+    def held(self, pid: int, *, family: bool = False) -> Iterator[None]:
+        """The process stands still meanwhile; `family`: those below it too."""
+        one = psutil.Process(pid)
+        members = [one, *one.children(recursive=True)] if family else [one]
+        for one in members:
+            one.suspend()
+        try:
+            yield
+        finally:
+            for one in members:
+                with suppress(psutil.NoSuchProcess):  # killed meanwhile
+                    one.resume()
 
     # ── when something went wrong ───────────────────────────────────────────────────────────────
     def words(self) -> str:

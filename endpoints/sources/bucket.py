@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol
 
+from endpoints.sources import network
 from endpoints.sources import store as storage
 from endpoints.sources.base import Found, Progress, SourceFile, SourceProblem
 from endpoints.sources.download import Digest, Stream
@@ -126,10 +126,13 @@ class BucketSource:
     @cached_property
     def _items(self) -> dict[str, Item]:
         """By the path below the folder; without the empty objects that stand for folders."""
-        found = list(islice(self.bucket.items(f"{self.path}/" if self.path else ""), MOST + 1))
-        if len(found) > MOST:
-            said = f"{self._where} holds more than {MOST:,} objects. Give the folder that the model lies in."
-            raise SourceProblem("too_many", said, "path")
+        found, length = [], 0
+        for item in self.bucket.items(f"{self.path}/" if self.path else ""):
+            found.append(item)
+            length += len(item.key) + len(item.tag)
+            if len(found) > MOST or length > network.MOST:
+                said = f"{self._where} holds more than {MOST:,} objects. Give the folder that the model lies in."
+                raise SourceProblem("too_many", said, "path")
         items = {
             path: item for item in found if not item.key.endswith("/") and (path := inside(self.path, item.key))
         }

@@ -20,7 +20,7 @@ from typing import IO, Final
 from endpoints.sources.base import SourceProblem
 from endpoints.sources.git_address import Address
 from endpoints.sources.git_ssh import known_hosts, private_key, ssh_command, tool, unknown_host
-from endpoints.sources.network import Unresolved, places, proxy_for
+from endpoints.sources.network import Unresolved, places, proxy_for, require_end
 
 TICK: Final = 0.5
 USER: Final = "oauth2"  # where a token is all that counts
@@ -119,7 +119,22 @@ def run(
     waiting: Callable[[], None] = lambda: None,
     held: int | None = None,
 ) -> bytes:
-    """What Git prints. Raises Failed, and SourceProblem("stalled") when nothing comes for `stall` seconds.
+    """What Git prints, see `heard`."""
+    command = [tool("git"), *arguments]
+    return heard(command, environment, lines=lines, stall=stall, waiting=waiting, held=held)
+
+
+def heard(
+    command: Sequence[str],
+    environment: dict[str, str],
+    *,
+    lines: str = "",
+    stall: float = 30.0,
+    waiting: Callable[[], None] = lambda: None,
+    held: int | None = None,
+) -> bytes:
+    """What a command prints. Raises Failed, and SourceProblem("stalled") when nothing comes for `stall` seconds,
+    "too_long" when it has no end.
 
     `lines` is its input; `waiting` is called now and then, and may raise to end it; `held` is a lock that the
     processes keep for as long as they live, though we should die.
@@ -128,7 +143,7 @@ def run(
         given.write(lines.encode())
         given.seek(0)
         process = subprocess.Popen(
-            [tool("git"), *arguments],
+            command,
             env=environment,
             stdin=given,
             stdout=subprocess.PIPE,
@@ -177,26 +192,27 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def _heard(process: subprocess.Popen[bytes], stall: float, waiting: Callable[[], None]) -> tuple[bytes, bytes]:
     """What it printed, and what it complained of, once it has ended."""
-    heard: dict[IO[bytes], bytearray] = {}
+    said: dict[IO[bytes], bytearray] = {}
     with selectors.DefaultSelector() as selector:
         for stream in (process.stdout, process.stderr):
             assert stream is not None  # noqa: S101 - both were asked for
-            heard[stream] = bytearray()
+            said[stream] = bytearray()
             selector.register(stream, selectors.EVENT_READ, stream)
         since = time.monotonic()
         while selector.get_map():
             for key, _ in selector.select(TICK):
                 piece = os.read(key.fd, 1 << 16)
-                heard[key.data] += piece
+                said[key.data] += piece
                 since = time.monotonic()
+                require_end(sum(map(len, said.values())), "The Git server")
                 if not piece:
                     selector.unregister(key.fileobj)
             waiting()
             if time.monotonic() - since > stall:
-                said = "The Git server said nothing for a while, and was given up. Try again."
-                raise SourceProblem("stalled", said, "url", passing=True)
+                silent = "The Git server said nothing for a while, and was given up. Try again."
+                raise SourceProblem("stalled", silent, "url", passing=True)
     process.wait()
-    said_all, complaint = heard.values()
+    said_all, complaint = said.values()
     return bytes(said_all), bytes(complaint)
 
 

@@ -1,7 +1,7 @@
 """A model on the Hugging Face Hub, pinned to a commit.
 
-huggingface_hub asks the Hub about the model (with this token or none: never the machine's own); the file
-itself is fetched by `download`, which says there why.
+huggingface_hub reads what the Hub says; it is asked by our own client (with this token or none: never the
+machine's own), which bounds an answer. The file itself is fetched by `download`, which says there why.
 """
 
 import os
@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read by the library when it is imported
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub import hf_hub_url, is_offline_mode
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
@@ -116,11 +118,15 @@ class HuggingFaceSource:
 
     @cached_property
     def _info(self) -> ModelInfo:
-        with self._asking(HUB_ERRORS + NOT_A_HUB):
+        where = f"{self.hub}/api/models/{self.model_id}"
+        where += f"/revision/{quote(self.revision, safe='')}" if self.revision else ""
+        with self._asking(HUB_ERRORS + NOT_A_HUB), self._client() as asked:
             validate_repo_id(self.model_id)
-            return HfApi(endpoint=self.hub, token=self.token or False, library_name=APP).model_info(
-                self.model_id, revision=self.revision or None, files_metadata=True, timeout=self.timeout
-            )
+            if is_offline_mode():
+                raise OfflineModeIsEnabled
+            answer = asked.get(where, params={"blobs": True}, headers=self._headers)
+            hf_raise_for_status(answer)
+            return ModelInfo(**answer.json())  # type: ignore[no-untyped-call]
 
     @property
     def _commit(self) -> str:

@@ -6,8 +6,8 @@ download needs, and it is asked anew for each attempt, because those lose their 
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ import httpx2
 
 from endpoints.sources.base import SourceFile, SourceProblem
 from endpoints.sources.download import RETRIED, Interrupted, Stream, http_piece, http_stream
-from endpoints.sources.git_client import Access
+from endpoints.sources.git_client import Access, Failed, heard
 from endpoints.sources.network import client, unreachable
 
 POINTER: Final = re.compile(
@@ -110,19 +110,15 @@ class LargeFiles:
             given = {"TIR_SERVER": f"{address.user}@{address.host}"}
             given["TIR_COMMAND"] = f"git-lfs-authenticate {path} download"
             command = ["/bin/sh", "-c", f"exec {asked}"]
+            waiting = _in_time(address.host, time.monotonic() + SSH_SECONDS)
             try:
-                said = subprocess.run(
-                    command, env=environment | given, capture_output=True, timeout=SSH_SECONDS, check=False
+                found = json.loads(heard(command, environment | given, stall=SSH_SECONDS, waiting=waiting))
+                return str(found["href"]).rstrip("/"), dict(found.get("header") or {})
+            except (Failed, ValueError, KeyError, TypeError):
+                refused = (
+                    f"{address.host} gives no access to the repository's large files (LFS) over SSH. Use https."
                 )
-            except subprocess.TimeoutExpired:
-                stalled = f"{address.host} said nothing when asked for the repository's large files. Try again."
-                raise SourceProblem("stalled", stalled, "url", passing=True) from None
-        try:
-            found = json.loads(said.stdout)
-            return str(found["href"]).rstrip("/"), dict(found.get("header") or {})
-        except (ValueError, KeyError, TypeError):
-            refused = f"{address.host} gives no access to the repository's large files (LFS) over SSH. Use https."
-            raise SourceProblem("lfs", refused, "url") from None
+                raise SourceProblem("lfs", refused, "url") from None
 
     def _refused(self, status: int, api: str) -> SourceProblem:
         if status in {401, 403}:
@@ -145,6 +141,17 @@ class LargeFiles:
             raise SourceProblem("busy", said, passing=True) from None
         except httpx2.HTTPError as error:
             raise unreachable(self.access.address.host, error) from None
+
+
+def _in_time(host: str, end: float) -> Callable[[], None]:
+    """What gives a server up that has not answered by then."""
+
+    def waiting() -> None:
+        if time.monotonic() > end:
+            said = f"{host} said nothing when asked for the repository's large files. Try again."
+            raise SourceProblem("stalled", said, "url", passing=True)
+
+    return waiting
 
 
 def _raise_for(file: SourceFile) -> Any:

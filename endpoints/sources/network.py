@@ -1,7 +1,8 @@
 """The way to a server whose address a person wrote: resolved once, looked at, and connected to as it was.
 
 Metadata services of clouds are never reached, whatever a name, a redirect or a DNS answer says. An
-operator's proxy (HTTPS_PROXY, NO_PROXY) is used where one is set; names are then resolved behind it.
+operator's proxy (HTTPS_PROXY, NO_PROXY) is used where one is set; names are then resolved behind it. What a
+server says is kept in memory up to a limit; what is streamed, such as a model's file, has none.
 """
 
 import functools
@@ -9,6 +10,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import Final
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,6 +20,7 @@ from endpoints.addresses import Standing, literal, standing
 from endpoints.sources.base import SourceProblem
 
 NONE_KEPT: Final = httpx2.Limits(max_keepalive_connections=0)  # a source may be forgotten at any time
+MOST: Final = 64 << 20  # bytes of an answer that is read whole, many times what a listing of a model's files takes
 PORTS: Final = {"https": 443, "http": 80, "ssh": 22}
 
 
@@ -57,6 +60,34 @@ def proxy_for(scheme: str, host: str) -> str | None:
     return proxy if proxy and not proxy_bypass(host) else None
 
 
+class Answer(httpx2.Response):
+    """SourceProblem("too_long") when what is read whole, and not streamed, has no end."""
+
+    def read(self) -> bytes:
+        if not hasattr(self, "_content"):
+            self._content = whole(self.iter_bytes(), self.url.host)
+        return self._content
+
+
+def whole(pieces: Iterable[bytes], server: str) -> bytes:
+    """All of what a server says. SourceProblem("too_long") if that is more than any answer needs."""
+    said = bytearray()
+    for piece in pieces:
+        said += piece
+        require_end(len(said), server)
+    return bytes(said)
+
+
+def require_end(length: int, server: str) -> None:
+    """SourceProblem("too_long") if a server said more than any answer needs."""
+    if length > MOST:
+        said = (
+            f"{server} answered a question with more than {MOST >> 20} MiB, and was not heard to the end: no "
+            "list of a model's files is so long. Check the address, and give the place that holds the model alone."
+        )
+        raise SourceProblem("too_long", said, "url")
+
+
 class Guarded(httpx2.BaseTransport):
     """A connection pool for each host, so that no host's certificate vouches for another at the same address."""
 
@@ -65,6 +96,15 @@ class Guarded(httpx2.BaseTransport):
         self._pools: dict[tuple[str, str | None], httpx2.HTTPTransport] = {}
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        heard = self._heard(request)
+        stream = heard.stream
+        return Answer(heard.status_code, headers=heard.headers, stream=stream, extensions=heard.extensions)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+    def _heard(self, request: httpx2.Request) -> httpx2.Response:
         host, scheme = request.url.host, request.url.scheme
         if proxy := proxy_for(scheme, host):
             if literal(host):
@@ -80,10 +120,6 @@ class Guarded(httpx2.BaseTransport):
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 continue
         return self._pool(host, None).handle_request(_towards(found[-1], request))
-
-    def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
 
     def _pool(self, host: str, proxy: str | None) -> httpx2.HTTPTransport:
         if (host, proxy) not in self._pools:

@@ -14,6 +14,8 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.loaders import Loader
 
+from endpoints.sources.network import whole
+
 DEFAULT_REGION: Final = "us-east-1"
 STATUS: Final = "tir-status"  # as it was received: botocore makes a 500 of a 200 that it can't read
 # Of the session's variables those that would read this machine's files or environment.
@@ -71,7 +73,7 @@ def _text(value: str | bytes) -> str:
 
 
 class _Raw:
-    """An answer's body as botocore reads it."""
+    """An answer's body as botocore reads it: a question's by `stream`, to keep all of it, a file's by `read`."""
 
     def __init__(self, answer: httpx2.Response) -> None:
         self._answer, self._left = answer, b""
@@ -79,7 +81,7 @@ class _Raw:
 
     def stream(self, **_: Any) -> Iterator[bytes]:
         try:
-            yield from self._answer.iter_raw()
+            yield whole(self._answer.iter_raw(), self._answer.url.host)
         finally:
             self._answer.close()
 

@@ -1,5 +1,6 @@
 """A model from Google Cloud Storage: an emulator's JSON API, behind a door that asks for tokens as Google does."""
 
+import gzip
 import json
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from gcp_storage_emulator.server import create_server
 
-from endpoints.sources import source_for
+from endpoints.sources import network, source_for
 from endpoints.sources.bucket import BucketSource
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
@@ -231,6 +232,20 @@ def test_what_is_not_there_is_said_at_its_setting(gcs: GCS, front: Front, google
     found = problem(gcs().check)
     assert found[:2] == ("forbidden", "token_secret")
     assert "reader@p.iam.gserviceaccount.com may not read gs://models" in found[2]
+
+
+def test_an_answer_without_end_is_not_kept_in_memory_and_a_model_of_any_size_comes(
+    gcs: GCS, front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "MOST", 10_000)
+    packed = gzip.compress(b" " * 1_000_000)
+    for place in ("/token", "/o?", "alt=media"):
+        method, headers = "POST" if place == "/token" else "GET", {"Content-Encoding": "gzip"}
+        front.faults = [Fault(place, status=403, body=packed, headers=headers, method=method)]
+        assert problem(gcs().check)[:2] == ("too_long", "url"), place
+    front.faults = []
+    assert len(LARGE) > network.MOST
+    assert gcs().fetch(tmp_path, ignore, ["tiny.gguf"]).read_bytes() == LARGE
 
 
 def test_what_is_no_such_service_is_said(gcs: GCS, front: Front) -> None:

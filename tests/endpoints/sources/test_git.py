@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import cache, source_for
+from endpoints.sources import cache, network, source_for
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
 from endpoints.sources.git import GitSource
@@ -291,6 +291,18 @@ def test_other_protocols_and_tricks_are_no_addresses(url: str, tmp_path: Path) -
     assert found[:2] == ("malformed_url", "url")
     assert "password@" not in found[2]
     assert "ghp_" not in found[2]
+
+
+def test_a_server_that_says_more_than_it_is_asked_for_is_not_kept_in_memory(
+    ask: Ask, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless, source = Fault("/objects/batch", status=200, body=b" " * 1_000_000, method="POST"), ask()
+    monkeypatch.setattr(network, "MOST", 100_000)
+    front.fault(endless)
+    assert problem(source.check)[:2] == ("too_long", "url")
+    assert source.check().facts
+    monkeypatch.setattr(network, "MOST", 40)  # a line of a reference is longer
+    assert problem(ask().check)[:2] == ("too_long", "url")
 
 
 def test_what_is_no_git_server_is_said(ask: Ask, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from endpoints.sources import Found, SourceProblem, source_for
+from endpoints.sources import Found, SourceProblem, network, source_for
 from endpoints.sources.huggingface import HuggingFaceSource
-from tests.endpoints.sources.conftest import LARGE, REPOS, SMALL, Ask
+from tests.endpoints.sources.conftest import LARGE, REPOS, SMALL, Ask, problem
 from tests.hub import Fault, Hub
 
 
@@ -216,3 +217,16 @@ def test_a_hotels_login_page_is_not_taken_for_the_hub(ask: Ask, hub: Hub) -> Non
 def test_an_unknown_kind_of_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceProblem, match="tape"):
         source_for({"kind": "tape"}, store=tmp_path, token=None, hub="")
+
+
+def test_an_answer_without_end_is_not_kept_in_memory(ask: Ask, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MOST", 10_000)
+    hub.fault(Fault("/api/models", body=b" " * 1_000_000))
+    assert problem(ask("lab/tiny-GGUF").check)[:2] == ("too_long", "url")
+    assert ask("lab/tiny-GGUF").check().facts
+
+
+def test_a_hub_that_is_switched_off_is_not_asked(ask: Ask, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert problem(ask("lab/tiny-GGUF").check)[0] == "offline"
+    assert not hub.requests

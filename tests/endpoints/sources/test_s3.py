@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from endpoints.sources import source_for
+from endpoints.sources import network, s3_client, source_for
 from endpoints.sources.bucket import BucketSource
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
@@ -320,6 +320,21 @@ def test_what_is_no_s3_is_said(s3: S3, front: Front) -> None:
         assert problem(s3().check)[:2] == ("not_s3", "url")
     for url in ("models.example", "ftp://models.example", "http://key:secret@models.example"):
         assert problem(s3(url=url).check)[:2] == ("malformed_url", "url")
+
+
+def test_a_listing_without_end_is_not_kept_in_memory(
+    s3: S3, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "MOST", 10_000)
+    for status in (200, 403):
+        front.faults = [Fault(status=status, body=b"<ListBucketResult>" + b" " * 1_000_000, times=9)]
+        assert problem(s3().check)[:2] == ("too_long", "url")
+
+
+def test_pages_without_end_are_not_kept_in_memory(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_client, "whole", lambda pieces, server: b"".join(pieces))
+    monkeypatch.setattr(network, "MOST", 50)  # the names and tags of the folder's objects come to more
+    assert problem(s3(path="folder").check)[:2] == ("too_many", "path")
 
 
 def test_an_address_that_nobody_answers_at_is_said(s3: S3) -> None:

@@ -56,6 +56,7 @@ def main() -> int:
             telling=telling,
             certificate=tls,
             jobs=jobs,
+            private=(settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME),
         )
     except OSError as problem:
         taken = f"The gateway can't listen on {host}:{port}: {problem.strerror}."

@@ -57,6 +57,7 @@ class Gateway:
         self.limiter: Limiter | None = None
         self.jobs: Jobs | None = None
         self.proxies = 0  # trusted ones in front
+        self.private: frozenset[bytes] = frozenset()  # names of the console's cookies, which no instance sees
         self.sockets: dict[int, int] = {}  # open ones by endpoint
         self.refused: dict[str, int] = {}  # calls that were not admitted, by the error's code
         self.sampler = Sampler()

@@ -13,7 +13,7 @@ from gateway.answer import LONG, READ_FOR_USAGE
 from gateway.client import Client
 from gateway.errors import Headers, Refusal
 from gateway.exchange import SILENT, Exchange
-from gateway.passing import BODIED, forwarded, head_for, headers_back
+from gateway.passing import BODIED, forwarded, head_for, headers_back, without_cookies
 from gateway.rewrite import NO_BODY
 from gateway.routes import Upstream
 from gateway.sse import EventFilter
@@ -67,7 +67,8 @@ class Passage(Exchange):
         bodiless = method == "HEAD"
         if bodiless:
             more += KEEPS_NOT
-        head = head_for(self.client, self.admitted, instance.authority, request.headers, more)
+        headers = without_cookies(request.headers, self.gateway.private)
+        head = head_for(self.client, self.admitted, instance.authority, headers, more)
         connection.send(head + body, self, bodiless=bodiless)
 
     def came(self) -> None:

@@ -6,7 +6,7 @@ engine's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from urllib.parse import unquote
 
 from gateway.admit import SERVED, Admitted, Request
@@ -50,6 +50,16 @@ def prefix_of(request: Request) -> bytes | None:
     first, letter, came, *_ = (*request.target.partition(b"?")[0].split(b"/", 3), b"", b"")
     same = not first and letter == b"e" and unquote(came.decode("latin-1")) == name
     return b"/e/" + came if same else None
+
+
+def without_cookies(headers: Mapping[bytes, bytes], names: Set[bytes]) -> Mapping[bytes, bytes]:
+    """The same but for cookies of these names: a browser gives those of a host to all of its ports."""
+    came = headers.get(b"cookie")
+    if came is None:
+        return headers
+    kept = b";".join(one for one in came.split(b";") if one.partition(b"=")[0].strip() not in names).strip()
+    others = {name: value for name, value in headers.items() if name != b"cookie"}
+    return {**others, b"cookie": kept} if kept else others
 
 
 def head_for(

@@ -6,7 +6,7 @@ import gc
 import logging
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -125,11 +125,13 @@ def assemble(
     origins: Sequence[str] = (),
     telling: Options | None = None,
     jobs: Jobs | None = None,
+    private: Collection[str] = (),
 ) -> App:
     """The whole gateway but for its socket. Needs a running event loop's clock."""
     clock = asyncio.get_running_loop().time
     gateway = Gateway(meter, clock, limits=limits)
     gateway.jobs = jobs
+    gateway.private = frozenset(name.encode() for name in private)
     return App(gateway, Keeper(gateway, store, Telemetry(gateway, telling)), Cors(origins))
 
 
@@ -144,12 +146,14 @@ def serve(
     telling: Options | None = None,
     certificate: Certificate | None = None,
     jobs: Jobs | None = None,
+    private: Collection[str] = (),
 ) -> None:
     """Serve until told to end (SIGTERM, SIGINT); requests under way get `DRAIN_SECONDS`, or end at once when
     told twice. OSError if the port can't be had.
 
     `origins`: URLs whose pages may call from a browser. `telling`: what is told of requests, and to whom.
-    `certificate`: speak TLS with it; without one a proxy in front may.
+    `certificate`: speak TLS with it; without one a proxy in front may. `private`: names of cookies that no
+    instance sees.
     """
 
     _allow_files()
@@ -163,7 +167,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, tell)
-        server = Server(assemble(meter, store, limits, origins, telling, jobs), certificate)
+        server = Server(assemble(meter, store, limits, origins, telling, jobs, private), certificate)
         await server.start(host, port)
         log.info("The hot path runs %s", "compiled" if compiled.runs else "interpreted")
         gc.collect()

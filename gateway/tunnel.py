@@ -21,7 +21,7 @@ from gateway.client import Client
 from gateway.errors import Headers, Refusal
 from gateway.exchange import DRAINED, LOST, SILENT
 from gateway.passage import Passage
-from gateway.passing import forwarded, head_for, headers_back
+from gateway.passing import forwarded, head_for, headers_back, without_cookies
 from gateway.routes import Upstream
 from gateway.totals import SWITCHED
 from gateway.upstream import HEADER_LIMIT, Connection
@@ -78,7 +78,8 @@ class Socket(Passage):
             return
         more = forwarded(self.client, proxies=self.gateway.proxies) + UPGRADE
         self.tunnel = Tunnel(self, connection, connection.transport)
-        headers = websocket.request_headers(self.client.request.headers)
+        headers = without_cookies(self.client.request.headers, self.gateway.private)
+        headers = websocket.request_headers(headers)
         self.tunnel.write(head_for(self.client, self.admitted, instance.authority, headers, more))
 
     def opened(self, answer: Mapping[bytes, bytes]) -> None:

@@ -135,12 +135,13 @@ async def house(
     limits: Limits | None = None,
     telling: Options | None = None,
     certificate: Certificate | None = None,
+    private: Sequence[str] = (),
     **facts: Any,
 ) -> AsyncIterator[House]:
     """A running gateway whose endpoint `tiny` has these engines."""
     store = MemoryStore(RouteTable([route_to(*engines, **facts)], KEYS))
     meter = Meter.open(folder)
-    app = assemble(meter, store, limits, telling=telling)
+    app = assemble(meter, store, limits, telling=telling, private=private)
     app.gateway.pool.idle_seconds = app.gateway.pool.connect_seconds = PATIENCE
     counted = Counted(meter)
     server = Server(app, certificate)

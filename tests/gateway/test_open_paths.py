@@ -138,6 +138,29 @@ async def test_headers_pass_but_those_of_the_connection_and_the_callers_key(
     assert ALICE not in str(one.headers)
 
 
+@pytest.mark.parametrize(
+    ("came", "passes"),
+    [
+        (("sessionid=s; csrftoken=c",), None),
+        (("sessionid=s", "csrftoken=c"), None),
+        (("sessionid=s; mine=1; csrftoken=c; theirs=a=b",), "mine=1; theirs=a=b"),
+        (("mine=1; sessionid=s",), "mine=1"),
+        ((" sessionid = s;mine=1;sessionid=t",), "mine=1"),
+        (("sessionid; mine=1",), "mine=1"),
+        (("mine=sessionid; Sessionid=1; xcsrftoken=3",), "mine=sessionid; Sessionid=1; xcsrftoken=3"),
+    ],
+)
+async def test_cookies_of_the_console_are_the_consoles_alone(
+    tmp_path: Path, container: Container, came: tuple[str, ...], passes: str | None
+) -> None:
+    private = ("sessionid", "csrftoken")
+    async with house(tmp_path, container, open=True, private=private) as gateway, caller(gateway) as line:
+        await line.send(asked("GET", "/e/tiny/x", *(f"cookie: {one}" for one in came)))
+        assert (await line.answer()).status == 200
+    [one] = container.asked
+    assert one.one("cookie") == passes
+
+
 async def test_answers_pass_with_their_status_and_headers(gateway: House, container: Container) -> None:
     lines: tuple[str, ...] = (
         "connection: close, x-hop",

@@ -85,6 +85,18 @@ async def test_the_instance_sees_the_handshake_but_no_key(gateway: House, speake
     assert ALICE not in str(request.headers)
 
 
+async def test_a_websocket_carries_no_cookie_of_the_console(tmp_path: Path) -> None:
+    private = ("sessionid", "csrftoken")
+    async with (
+        Speaker() as speaker,
+        house(tmp_path, open=True, instances=(speaker.upstream(),), private=private) as gateway,
+    ):
+        for cookies in ("csrftoken=c; a=b; sessionid=s", "sessionid=s"):
+            async with dialled(gateway, headers={"cookie": cookies}):
+                pass
+    assert [request.headers.get("cookie") for request in speaker.requests] == ["a=b", None]
+
+
 async def test_a_browser_names_its_key_among_the_subprotocols(tmp_path: Path) -> None:
     token = Subprotocol("tir.bearer." + ALICE)
     async with (

@@ -1,6 +1,8 @@
 // Streams one chat through the gateway and measures it as a client would: first token, total, tokens, cost.
 import { duration, format, money } from "./format.js";
 
+let typed = null; // outlives a form that a newer one replaces, as when the endpoint becomes active
+
 export function begin(form) {
   if (form.dataset.begun) return;
   form.dataset.begun = "yes";
@@ -9,6 +11,8 @@ export function begin(form) {
     form, key: part("key"), text: part("text"), max: part("max"), send: part("send"), stop: part("stop"),
     answer: part("answer"), meters: part("meters"), abort: null,
   };
+  box.text.value = typed ?? box.text.value;
+  box.text.addEventListener("input", () => (typed = box.text.value));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     event.stopImmediatePropagation();

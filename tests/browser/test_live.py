@@ -38,6 +38,9 @@ PAGE = """
   {% piece "confirm_dialog" id="delete" title="Delete?" action="/x/" typed="chat" verb="delete" button="Delete" %}
     It is gone then.
   {% endpiece %}
+  <div id="tryit" hx-get="/tryit" hx-swap="outerHTML" data-refresh="tryit">
+    {% include "pieces/try_it.html" with url="/chat" model="m" token_url="/token" reason="Later." only %}
+  </div>
   {% include "pieces/choice_card.html" with name="m" value="cpu" title="A CPU" checked=True only %}
   {% include "pieces/choice_card.html" with name="m" value="gpu" title="A GPU" reason="No GPU here." only %}
 {% endblock %}
@@ -50,6 +53,11 @@ CHART = """
   {% include "pieces/chart_card.html" with id="requests" figure=still empty=none is_empty=yes from_zero=yes only %}
   {% endwith %}
 {% endblock %}
+"""
+
+
+READY = """
+<div id="tryit">{% include "pieces/try_it.html" with url="/chat" model="m" token_url="/token" only %}</div>
 """
 
 
@@ -76,6 +84,8 @@ class Server:
             route.fulfill(body=body, content_type="text/html", headers={"Content-Security-Policy": POLICY})
         elif path == "/actions":
             self.late.append(route)
+        elif path == "/tryit":
+            route.fulfill(body=html(READY), content_type="text/html")
         else:
             self.fetches.append(path)
             body = json.dumps({"lines": []}) if path.startswith("/logs") else self.status
@@ -183,6 +193,18 @@ def test_a_part_that_could_not_be_had_is_asked_for_again(page: Page, server: Ser
     _until(page, lambda: bool(server.late), step=1000)
     server.late.pop().fulfill(body="anew", content_type="text/html")
     expect(page.locator("#actions")).to_have_text("anew")
+
+
+def test_what_was_typed_before_it_was_active_is_still_there_then(page: Page, server: Server) -> None:
+    send, message = page.get_by_role("button", name="Send"), page.get_by_label("Message")
+    expect(page.locator("[data-tryit][data-begun]")).to_be_attached()
+    message.fill("How are you?")
+    expect(send).to_have_attribute("aria-disabled", "true")
+    message.blur()
+    server.say(type="doorbell", what=["tryit"])
+    _until(page, lambda: send.get_attribute("aria-disabled") is None, step=100)
+    page.clock.run_for(1000)
+    expect(message).to_have_value("How are you?")
 
 
 def test_a_tick_changes_the_value_in_place(page: Page, server: Server) -> None:

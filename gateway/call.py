@@ -26,6 +26,11 @@ NO_BODY_STATUS = (204, 304)
 _numbers = count()
 
 
+def new_id() -> bytes:
+    """For a request that came without one that can be read."""
+    return b"%b%012x" % (PROCESS, next(_numbers))
+
+
 class Call:
     """`deadline` is when the rest of the body must be here, in the loop's time, once somebody waits for it."""
 
@@ -33,7 +38,7 @@ class Call:
         self.line = line
         self.request = request
         self.length = length  # that was announced
-        self.request_id = request.request_id or b"%b%012x" % (PROCESS, next(_numbers))
+        self.request_id = request.request_id or new_id()
         self.keep = request.keep
         self.owner: Owner | None = None
         self.started = False

@@ -18,7 +18,7 @@ import httptools
 from gateway import websocket
 from gateway.admit import Request
 from gateway.behind import Behind
-from gateway.call import NEVER, REASONS, Call
+from gateway.call import NEVER, REASONS, Call, new_id
 from gateway.errors import Refusal
 from gateway.target import Unreadable, malformed, target_of, text, too_long, unreadable
 
@@ -333,7 +333,8 @@ class Line(asyncio.Protocol):
         if self.closed:
             return False
         if not call.ended and not call.started:
-            self._refuse(Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error"))
+            failed = Refusal(500, "internal_error", "The gateway failed at this request.", type="api_error")
+            self._refuse(failed, call.request_id)
         elif not call.ended or not call.keep or (self.server.draining and not self.waiting):
             self._hang_up(call)
         elif self.full:
@@ -348,14 +349,16 @@ class Line(asyncio.Protocol):
         if self._ahead <= AHEAD_BYTES and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer without a request, and hang up."""
+    def _refuse(self, refusal: Refusal, request_id: bytes | None = None) -> None:
+        """Answer without a request that could be read whole, and hang up."""
         self.server.app.gateway.count_refused(refusal)
         body = refusal.body()
         head = (
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n"
+            b"%bx-request-id: %b\r\n\r\n%b"
         )
-        self.write(head % (refusal.status, REASONS.get(refusal.status, "Unknown").encode(), len(body)) + body)
+        reason, date = REASONS.get(refusal.status, "Unknown").encode(), self.server.date
+        self.write(head % (refusal.status, reason, len(body), date, request_id or new_id(), body))
         self._linger()
 
     def _hang_up(self, call: Call) -> None:

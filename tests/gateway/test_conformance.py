@@ -60,10 +60,13 @@ async def test_empty_lines_before_a_request_are_passed_over(gateway: House) -> N
         assert [(await line.answer()).status for _ in range(2)] == [200, 200]
 
 
-async def test_every_answer_has_a_date_and_an_id(gateway: House) -> None:
-    answer = await once(gateway, asked("GET", "/healthz"))
-    assert answer.headers["date"].endswith("GMT")
-    assert len(answer.headers["x-request-id"]) == 32
+async def test_every_answer_has_a_date_and_an_id_even_to_what_could_not_be_read(gateway: House) -> None:
+    unread = (b"what\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", asked("GET", MODELS, "x-a: " + "y" * 70_000))
+    answers = [await once(gateway, data) for data in (asked("GET", "/healthz"), *unread)]
+    assert [answer.status for answer in answers] == [200, 400, 400, 431]
+    assert all(answer.headers["date"].endswith("GMT") for answer in answers)
+    ids = {answer.headers["x-request-id"] for answer in answers}
+    assert (len(ids), {len(one) for one in ids}) == (4, {32})
 
 
 # ── pipelining ───────────────────────────────────────────────────────────────────────────────────

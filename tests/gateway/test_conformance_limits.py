@@ -35,6 +35,8 @@ async def small(tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch)
 
 def refusal(answer: Answer, status: int, code: str) -> None:
     assert (answer.status, answer.code, answer.closes) == (status, code, True)
+    assert len(answer.headers["x-request-id"]) == 32
+    assert answer.headers["date"].endswith("GMT")
 
 
 BIG_HEADS = {

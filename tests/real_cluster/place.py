@@ -36,12 +36,8 @@ class RealCluster:
         self.door, self.namespace = door, namespace
         slow = {"slow": {"node_selector": {GO: "yes"}}}
         self.config = {"kubeconfig": kubeconfig, "namespace": namespace, "instance_types": slow}
-        self.command = Command(
-            engine="custom",
-            model="",
-            alias="demo",
-            image=Image(image, command=("python3", "-c", ENGINE), health_path="/"),
-        )
+        self.image = Image(image, command=("python3", "-c", ENGINE), health_path="/")
+        self.command = Command(engine="custom", model="", alias="demo", image=self.image)
         connection = config.new_client_from_config(kubeconfig)  # type: ignore[no-untyped-call]
         self.core, self.apps = client.CoreV1Api(connection), client.AppsV1Api(connection)
         self.runtime = self.again()

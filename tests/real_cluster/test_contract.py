@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from endpoints.runtimes.base import Runtime
-from tests.endpoints.runtimes.contract import Contract, Place, settled
+from tests.endpoints.runtimes.contract import Contract, Place, said, settled, the_one
 from tests.real_cluster.door import behind_a_door
-from tests.real_cluster.place import RealCluster
+from tests.real_cluster.place import ENGINE, RealCluster
 from tests.wait import until
 
 KUBECONFIG, NAMESPACE = os.environ.get("KUBECONFIG", ""), os.environ.get("TIR_TEST_NAMESPACE", "")
 IMAGE = os.environ.get("TIR_TEST_IMAGE", "python:3.12-slim")
+TELL = """import sys
+from os import environ
+print("told:", *sys.argv[1:], environ["PRICE"], environ["TIR_SECRETS"], len(environ["API_KEY"]), flush=True)
+"""
 PULL = 600  # seconds that a node may take for the image
 MOST_NODES = 8  # on which it is pulled beforehand
 
@@ -72,3 +77,14 @@ class TestRealCluster(Contract):
         if not (found := runtime.capacity()).known:
             pytest.skip(found.reason)
         super().test_what_is_promised_is_not_offered_again(place, runtime)
+
+    def test_variables_and_words_of_a_command_arrive_as_they_were_written(
+        self, cluster: RealCluster, place: Place, runtime: Runtime
+    ) -> None:
+        """A kubelet would make $ of $$, and of $(API_KEY) the secret."""
+        image = replace(cluster.image, command=("python3", "-c", f"{TELL}{ENGINE}", "--key=$(API_KEY)", "$$"))
+        command = replace(cluster.command, image=image)
+        env, secrets = {"PRICE": "5$$, $(PORT)"}, {"API_KEY": "k$(PORT)$$"}
+        runtime.apply(place.workload(command=command, env=env, secrets=secrets))
+        told = said(runtime, the_one(runtime, "running").name, "told:")
+        assert told[0].text == f"told: --key=$(API_KEY) $$ 5$$, $(PORT) API_KEY {len(secrets['API_KEY'])}"

@@ -67,16 +67,14 @@ class Host:
         """Its API, in the newest version that both sides know. Raises what `asking` turns into Unavailable."""
         return self._connect(QUICK)
 
-    @cached_property
     def patient(self) -> docker.APIClient:
-        """The same, for what takes long."""
+        """Another one for something that takes long, to be closed by its owner."""
         return self._connect(SILENCE)
 
     def close(self) -> None:
         """Let go of its connections; the next question makes new ones."""
-        for name in ("client", "patient"):
-            if (client := self.__dict__.pop(name, None)) is not None:
-                client.close()
+        if (client := self.__dict__.pop("client", None)) is not None:
+            client.close()
 
     def mount(self, model: str, store: Path) -> tuple[str, str]:
         """The folder of this host to mount for a model of this machine, and the model's path in an instance.

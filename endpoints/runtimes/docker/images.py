@@ -6,17 +6,17 @@ import hashlib
 import io
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from typing import Any
 
-import requests
-from docker.errors import APIError, DockerException
+from docker.errors import APIError
 from docker.utils import parse_repository_tag
-from urllib3.exceptions import HTTPError
 
 from endpoints.runtimes.base import Command, Image, Rejected, Report, Unavailable
 from endpoints.runtimes.docker.containers import CUSTOM, OURS
 from endpoints.runtimes.docker.hosts import Host, asking, words
+from endpoints.runtimes.docker.listening import BROKEN, Begin, Event, heard
 from endpoints.runtimes.docker.record import Vouched
 
 REPORT_EVERY = 1.0  # seconds between two lines about a pull
@@ -84,7 +84,7 @@ def _pull(host: Host, command: Command, report: Report, vouched: Vouched) -> str
         return f"{image.name} is on {host.name}."
     report(f"Pulling {image.name} on {host.name}")
     try:
-        _follow(host, _pulling(host, command), f"Pulling {image.name} on {host.name}", report, image)
+        _follow(host, _pulling(command), f"Pulling {image.name} on {host.name}", report, image)
     except Unavailable:
         if there and (command.engine != CUSTOM or vouched.knows(host.name, there["Id"], image)):
             return f"{image.name} is on {host.name}; whether the registry has a newer one can't be asked now."
@@ -105,55 +105,61 @@ def _ask_again(there: Mapping[str, Any], command: Command) -> bool:
     return command.engine == CUSTOM or (parse_repository_tag(_image(command).name)[1] or "latest") == "latest"
 
 
-def _pulling(host: Host, command: Command) -> Iterator[dict[str, Any]]:
+def _pulling(command: Command) -> Begin:
     image = _image(command)
     repository, tag = parse_repository_tag(image.name)
     # Without a credential of its own, a user's image is asked for as nobody; ours as this console is logged in.
     nobody: dict[str, str] | None = {} if command.engine == CUSTOM else None
     auth = {"username": image.username, "password": image.password} if image.password else nobody
-    yield from host.patient.pull(repository, tag=tag or "latest", stream=True, decode=True, auth_config=auth)
+    how = {"tag": tag or "latest", "stream": True, "decode": True, "auth_config": auth}
+    return lambda client: client.pull(repository, **how)
 
 
 def _build(host: Host, command: Command, name: str, report: Report) -> None:
     """Put the model's packages on top of the image."""
     what = f"Building {name} on {host.name}"
     report(what)
-    _follow(host, _building(host, command, name), what, report, _image(command))
+    _follow(host, _building(command, name), what, report, _image(command))
 
 
-def _building(host: Host, command: Command, name: str) -> Iterator[dict[str, Any]]:
+def _building(command: Command, name: str) -> Begin:
     """As root, for the user that instances run as."""
     base = _image(command).name
     install = 'RUN ["python", "-m", "pip", "install", "--no-cache-dir", "-r", "/opt/requirements.txt"]'
     dockerfile = f"FROM {base}\nUSER 0\nCOPY requirements.txt /opt/requirements.txt\n{install}\nUSER {OURS}\n"
     context = _tar({"Dockerfile": dockerfile, "requirements.txt": command.requirements})
-    yield from host.patient.build(
-        fileobj=context, custom_context=True, tag=name, rm=True, forcerm=True, decode=True
-    )
+    how = {"custom_context": True, "tag": name, "rm": True, "forcerm": True, "decode": True}
+    return lambda client: client.build(fileobj=context, **how)
 
 
-def _follow(host: Host, events: Iterable[dict[str, Any]], what: str, report: Report, image: Image) -> None:
+def _follow(host: Host, begin: Begin, what: str, report: Report, image: Image) -> None:
     """Report a pull's bytes and a build's lines. What `report` raises ends it, and the engine's work with it."""
-    layers: dict[str, tuple[int, int]] = {}
-    said = 0.0
     try:
-        for event in events:
-            if problem := event.get("error"):
-                raise _problem(host, image, str(problem))
-            if line := str(event.get("stream") or "").strip():
-                report(line)
-            detail = event.get("progressDetail") or {}
-            if event.get("status") == "Downloading" and detail.get("total"):
-                layers[event["id"]] = (detail["current"], detail["total"])
-            elif event.get("status") in {"Download complete", "Pull complete"} and event.get("id") in layers:
-                layers[event["id"]] = (layers[event["id"]][1],) * 2
-            if layers and time.monotonic() - said >= REPORT_EVERY:
-                said = time.monotonic()
-                report(f"{what}: {_progress(layers)}")
+        with closing(heard(host.patient(), begin)) as events:
+            _report(host, events, what, report, image)
     except APIError as error:
         raise _problem(host, image, words(error)) from error
-    except (DockerException, requests.RequestException, HTTPError, OSError) as error:
+    except BROKEN as error:
         raise Unavailable(f"Docker on {host.name} broke off ({what})") from error
+
+
+def _report(host: Host, events: Iterable[Event], what: str, report: Report, image: Image) -> None:
+    layers: dict[str, tuple[int, int]] = {}
+    said = 0.0
+    for event in events:
+        if problem := event.get("error"):
+            raise _problem(host, image, str(problem))
+        line = str(event.get("stream") or "").strip()
+        if line or not event:
+            report(line)
+        detail = event.get("progressDetail") or {}
+        if event.get("status") == "Downloading" and detail.get("total"):
+            layers[event["id"]] = (detail["current"], detail["total"])
+        elif event.get("status") in {"Download complete", "Pull complete"} and event.get("id") in layers:
+            layers[event["id"]] = (layers[event["id"]][1],) * 2
+        if layers and time.monotonic() - said >= REPORT_EVERY:
+            said = time.monotonic()
+            report(f"{what}: {_progress(layers)}")
 
 
 def _progress(layers: Mapping[str, tuple[int, int]]) -> str:

@@ -59,6 +59,13 @@ class TestRealCluster(Contract):
         super().test_a_slow_start_is_starting_until_it_has_an_address(place, runtime)
         place.may_label_nodes()
 
+    def test_one_that_wants_more_memory_than_it_may_have_ends_and_says_so(
+        self, place: Place, runtime: Runtime
+    ) -> None:
+        """By the word that endpoints.learning knows."""
+        super().test_one_that_wants_more_memory_than_it_may_have_ends_and_says_so(place, runtime)
+        assert "OOMKilled" in {one.reason for one in runtime.observe().values()}
+
     def test_a_vanished_instance_is_simply_gone_and_another_takes_its_place(
         self, place: Place, runtime: Runtime
     ) -> None:

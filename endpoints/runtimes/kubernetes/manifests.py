@@ -9,11 +9,13 @@ from typing import Any
 from endpoints.runtimes.base import Command, Rejected, Workload
 from endpoints.runtimes.kubernetes import labels, podspec
 from endpoints.runtimes.kubernetes.settings import Settings, is_network
+from endpoints.sources.store import readable
 
 Object = dict[str, Any]
 
 DOCKER_HUB = "https://index.docker.io/v1/"
 MARGIN = 120  # seconds for scheduling and the pull of an image, before a Deployment counts as stuck
+LARGEST = 1 << 20  # bytes of a Secret: an API server takes no more
 PATHS = {
     "Deployment": ("apps/v1", "deployments"),
     "Secret": ("v1", "secrets"),
@@ -21,6 +23,22 @@ PATHS = {
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
 }
+
+
+def require_size(settings: Settings, workload: Workload) -> None:
+    """Rejected if one of its Secrets is larger than a cluster takes."""
+    if workload.command is None or not workload.replicas:
+        return
+    for suffix, _, data in _secrets(settings, workload, workload.command):
+        if (size := sum(len(value.encode()) for value in data.values())) <= LARGEST:
+            continue
+        if suffix != "source":
+            raise Rejected(f"What this keeps secret is {readable(size)}, and a cluster takes {readable(LARGEST)}.")
+        files = len((workload.command.fetch or {})["files"])
+        raise Rejected(
+            f"The list of the model's {files:,} files is {readable(size)}, and a cluster takes {readable(LARGEST)} "
+            "of it. Name the folder that holds this model alone, or keep its files together in fewer, larger ones."
+        )
 
 
 def companions(settings: Settings, workload: Workload, owner_uid: str = "") -> list[Object]:

@@ -80,6 +80,7 @@ class KubernetesRuntime:
     def apply(self, workload: Workload) -> None:
         """See Runtime.apply."""
         labels.check(workload)
+        manifests.require_size(self.settings, workload)
         with words.asking(self.place):
             name = labels.name_of(workload.owner, workload.revision)
             there = self._deployments(workload.owner)

@@ -263,6 +263,17 @@ def test_two_consoles_in_one_namespace_don_t_write_over_each_other(
 STALE = Refusal(409, "Conflict", "the object has been modified; please apply your changes to the latest version")
 
 
+def test_a_list_of_files_that_no_cluster_takes_is_refused_in_words_before_anything_is_changed(
+    runtime: KubernetesRuntime, cluster: Cluster, life: Life
+) -> None:
+    before, files = set(cluster.store.objects), [f"weights/part-{n:05}-of-a-large-model" for n in range(30_000)]
+    wanted = workload(command=replace(STUB, fetch={"kind": "s3", "bucket": "models", "files": files}))
+    with pytest.raises(Rejected, match=r"30,000 files is .* MiB, and a cluster takes 1 MiB of it\. Name"):
+        runtime.apply(wanted)
+    assert set(cluster.store.objects) == before
+    runtime.apply(replace(wanted, replicas=0))  # to end one that began before is no trouble
+
+
 @pytest.mark.parametrize(
     "refusal", [STALE, Refusal(429, "TooManyRequests", "try again later")], ids=["409", "429"]
 )

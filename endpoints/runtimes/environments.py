@@ -26,6 +26,7 @@ from endpoints.runtimes.base import Command, Rejected, Report, Unavailable
 CODE = Path(__file__).resolve().parents[2]
 LISTS = CODE / "serving" / "requirements"
 MARK = ".whole"
+HOW = ("--no-progress", "--link-mode", "hardlink", "--compile-bytecode")  # instances write no bytecode
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")  # in capitals or not
 INDEXES = ("UV_", "PIP_")  # how this machine is set up to reach a package index
@@ -57,7 +58,7 @@ class Environments:
                 shutil.rmtree(home, ignore_errors=True)  # of a build that was cut off
                 _run([_uv(), "venv", "--no-project", "--python", sys.executable, str(home)], report, lock)
                 files = [part for path in (_list_of(command), wanted) for part in ("-r", str(path))]
-                install = [_uv(), "pip", "install", "--no-progress", "--link-mode", "hardlink"]
+                install = [_uv(), "pip", "install", *HOW]
                 _run([*install, "--python", str(home / "bin" / "python"), *files], report, lock)
             finally:
                 wanted.unlink(missing_ok=True)

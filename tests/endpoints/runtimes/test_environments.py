@@ -77,6 +77,8 @@ def test_an_environment_holds_the_engine_and_what_the_model_asks_for(built: Envi
     asked = "import engine_part, own_part; print(own_part.SAID)"
     assert subprocess.check_output([python, "-c", asked], text=True).strip() == "here"
     assert any("own-part" in line for line in lines), lines
+    compiled = {path.name.partition(".")[0] for path in python.parents[1].rglob("*.pyc")}
+    assert compiled >= {"engine_part", "own_part"}, "else every start of an instance compiles them"
     assert built.build(wanted(), lines.append) == "The environment is there already."
     assert built.python_of(wanted("")) is None, "another model's needs are another environment"
 

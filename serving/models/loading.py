@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.config import EngineConfig, Refusal
+from serving.log import colourless
 from serving.models import own, packages, tokenizer
 from serving.models.base import Served
 
@@ -99,4 +100,4 @@ def _engine(name: str, module: str) -> Any:
 
 def last_line(error: BaseException) -> str:
     """The end of its traceback, as one line."""
-    return traceback.format_exception_only(error)[-1].strip()
+    return " ".join(colourless(traceback.format_exception_only(error)[-1]).split())

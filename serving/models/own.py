@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from serving.config import EngineConfig, Refusal
+from serving.log import colourless
 from serving.models.base import BadInput, Message, Params, Reply, Served
 from serving.models.tokenizer import Counter, counter
 
@@ -167,7 +168,7 @@ def _asked(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
     try:
         return function(*args, **named)
     except ValueError as error:
-        raise BadInput(str(error) or "the model refused this input and did not say why") from error
+        raise BadInput(colourless(str(error)) or "the model refused this input and did not say why") from error
 
 
 def _pieces(pieces: Any) -> Iterator[str | Reply]:

@@ -107,7 +107,8 @@ def _environment(config: EngineConfig) -> None:
     """What the model's own code and its libraries read, before they are imported."""
     os.environ.setdefault("MODEL_PATH", config.model)
     os.environ.setdefault("LOG_LEVEL", config.log_level)
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
+    for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(threads, str(config.threads))
     for libraries_report in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
         os.environ.setdefault(libraries_report, "1")  # which model runs here is nobody else's business
     if cache := os.environ.get("TRANSFORMERS_CACHE"):

@@ -1,4 +1,4 @@
-"""JSON in and out, numpy's and torch's tensors included."""
+"""JSON in and out, tensors of numpy, torch and TensorFlow included."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def dumps(value: Any) -> bytes:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
+    if hasattr(value, "numpy"):
+        return value.numpy()  # TensorFlow's
+    if isinstance(value, bytes):
+        return value.decode()  # as TensorFlow has texts
     raise TypeError(f"a {type(value).__name__} is no JSON")
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from serving.config import EngineConfig, Options, Refusal
 from serving.models import loading
 from serving.provided.tir_secrets import get_secret
+from serving.server.wire import dumps, loads
 from tests.endpoints.runtimes.test_environments import wheel
 from tests.serving.running import Server, at_once, refused, running
 from tests.wait import until
@@ -149,6 +151,21 @@ def test_inputs_of_several_requests_are_worked_on_together(server: Server, hold:
     assert sum(sizes) == 12
     assert max(sizes) > 1, sizes
     assert max(sizes) <= 4, sizes
+
+
+def test_tensors_that_know_only_numpy_and_their_texts_are_json() -> None:
+    class Tensor:
+        def __init__(self, value: Any) -> None:
+            self.value = value
+
+        def numpy(self) -> Any:
+            return self.value
+
+    texts = np.array(["cat", "Mäuschen".encode()], dtype=object)
+    found = loads(dumps([Tensor(np.float32(0.5)), Tensor(texts), Tensor(b"dog")]))
+    assert found == [0.5, ["cat", "Mäuschen"], "dog"]
+    with pytest.raises(TypeError, match="no JSON"):
+        dumps(b"\xff")
 
 
 @pytest.mark.parametrize("body", [{}, {"input": 1, "inputs": [1]}, {"inputs": []}, {"inputs": 1}, [1]])
@@ -323,6 +340,10 @@ def test_a_model_that_is_told_to_end_while_it_loads_ends_at_once(
         ("class Model:\n    def load(self, path): raise OSError('weights are gone')", "OSError: weights are gone"),
         ("class Model:\n    def load(self, path): pass", "none of predict, chat, stream and embed"),
         ("class Model:\n    def predict(self, inputs): pass", "no method load"),
+        (
+            "class Model:\n    def load(self, path): raise ValueError('no \\x1b[1mshape\\x1b[0m\\n\\nfits')",
+            "cannot be loaded: ValueError: no shape fits",
+        ),
         ("x = 1", "model.py has no class Model"),
         ("def", "SyntaxError: invalid syntax"),
     ],

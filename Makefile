@@ -7,6 +7,7 @@
 # make test-cluster  the contract of runtimes on a real cluster: KUBECONFIG, TIR_TEST_NAMESPACE, TIR_TEST_IMAGE
 # make compiled  the gateway's hot path as C, which is faster; needs a C compiler
 # make test-torch  the tests that need PyTorch, in an environment of their own (some gigabytes)
+# make test-tensorflow  those that need TensorFlow, in one of theirs (two gigabytes)
 #
 # More arguments go through ARGS: make test ARGS="tests/up -x"
 
@@ -17,7 +18,7 @@ BENCHMARKS := $(sort $(filter-out benchmarks/__init__.py,$(wildcard benchmarks/*
 # Else each of hundreds of processes compiles all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: up stop-all test test-docker test-kubernetes test-cluster test-torch check bench compiled
+.PHONY: up stop-all test test-docker test-kubernetes test-cluster test-torch test-tensorflow check bench compiled
 .DEFAULT_GOAL := up
 
 up: .venv/installed
@@ -56,13 +57,19 @@ test-cluster: .venv/installed
 test-torch: .venv-torch/installed
 	TORCH_PYTHON=$(CURDIR)/.venv-torch/bin/python $(BIN)/python -m pytest tests/serving/test_torch.py $(ARGS)
 
+test-tensorflow: .venv-tensorflow/installed
+	TENSORFLOW_PYTHON=$(CURDIR)/.venv-tensorflow/bin/python $(BIN)/python -m pytest \
+		tests/serving/test_tensorflow.py $(ARGS)
+
 compiled: .venv/installed
 	@$(BIN)/python -m gateway.compiling
 
 .venv/installed: requirements.lock .ci/venv
 	@PYTHON="$(PYTHON)" .ci/venv
 
-.venv-torch/installed: .venv/installed serving/requirements/pytorch-2.x.txt serving/requirements/server.txt
-	$(BIN)/python -m venv --clear .venv-torch
-	$(BIN)/uv pip install --quiet --python .venv-torch/bin/python -r serving/requirements/pytorch-2.x.txt
+.venv-torch/installed: serving/requirements/pytorch-2.x.txt
+.venv-tensorflow/installed: serving/requirements/tensorflow-2.x.txt
+.venv-torch/installed .venv-tensorflow/installed: .venv/installed serving/requirements/server.txt
+	$(BIN)/python -m venv --clear $(@D)
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(@D)/bin/python $(addprefix -r ,$(filter serving/%,$^))
 	@touch $@

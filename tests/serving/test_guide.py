@@ -72,5 +72,6 @@ def test_the_onnx_file_answers_and_is_quantized_as_shown(tmp_path: Path) -> None
         for command, answer in answered("8001/predict"):
             assert asked(server, command) == answer
         shown = server.ask("/metadata")[1]
-    assert json.loads("{" + blocks("json")[-2] + "}").items() <= shown.items()
+    facts = next(text for text in blocks("json") if '"batched"' in text)
+    assert json.loads("{" + facts + "}").items() <= shown.items()
     assert shown["quantization"]["agreement"] >= 0.9

@@ -37,7 +37,7 @@ def require_size(settings: Settings, workload: Workload) -> None:
         files = len((workload.command.fetch or {})["files"])
         raise Rejected(
             f"The list of the model's {files:,} files is {readable(size)}, and a cluster takes {readable(LARGEST)}"
-            " of it. Name the folder that holds this model alone, or keep its files together in fewer, larger ones."
+            " of it. Name the folder that holds this model alone, or keep its files in fewer, larger ones."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,10 @@ from pathlib import Path
 from serving.config import EngineConfig, Refusal
 
 FILE = "requirements.txt"
-WORDS = 4  # last lines that a refusal repeats
+WORDS, LONGEST = 4, 120  # last lines that a refusal repeats, and characters of each
+AWAY = re.compile(r"WARNING: Retrying .* after connection broken by '(.*)': ")
+GIVEN_UP = ("ERROR", "WARNING", "Could not fetch")
+OBJECT = re.compile(r"<[^>]*>:? ?")  # as Python writes one
 QUIET = ("--no-cache-dir", "--no-input", "--disable-pip-version-check", "--progress-bar", "off")
 
 
@@ -38,9 +42,15 @@ def install(config: EngineConfig) -> None:
 def _run(argv: list[str]) -> None:
     """With what it says in this instance's log."""
     said: deque[str] = deque(maxlen=WORDS)
+    away = ""
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():
             sys.stderr.write(line)
-            said.append(line.strip())
+            if broken := AWAY.match(line):
+                away = f" (an index was not reached: {OBJECT.sub('', broken[1])[:LONGEST]})"
+                continue
+            if not line.startswith(GIVEN_UP):
+                away = ""  # it was reached in the end
+            said.append(line.strip()[:LONGEST])
     if process.returncode:
-        raise Refusal(65, f"the packages in {FILE} can't be installed: {' '.join(said)}")
+        raise Refusal(65, f"the packages in {FILE} can't be installed{away}: {' '.join(said)}")

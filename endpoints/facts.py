@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
 from django.db.models import Q
 
 from endpoints import bell
+from endpoints.autoscale.hearing import Heard, is_whole
 from endpoints.capacity import Capacity
 from endpoints.models import Deployment, Endpoint, Instance, Phase, Revision
 from endpoints.models.catalogue import RuntimeKind
@@ -30,7 +32,10 @@ from endpoints.planner.limits import CRASH_WINDOW
 from endpoints.runtimes.base import Observed
 from endpoints.spec import GIB, MODEL_SERVERS, ContainerSpec, Framework, Method
 
+log = logging.getLogger(__name__)
+
 GATEWAYS = "tir:gateway:*"
+HEARD = "tir:gateways-heard"  # by the scaler, when each was heard last: {source: seconds since 1970}
 MACHINE = tuple(f"instance_type__{name}" for name in ("vcpus", "memory_bytes", "gpu_count", "gpu", "slug"))
 WISH = ("spec__method", "spec__framework", "spec__container", "endpoint__region__runtime")
 REVISION = ("pk", "endpoint_id", "number", "model_path", "resolved__size", *MACHINE, *WISH)
@@ -206,11 +211,29 @@ def ticks() -> list[dict[str, Any]] | None:
     return [json.loads(tick) for tick in said if tick]
 
 
+def sources(said: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Which gateways said it."""
+    return {str(tick["source"]) for tick in said}
+
+
+def remembered() -> Heard:
+    """When each gateway that spoke lately was heard last. Raises redis.RedisError."""
+    try:
+        before = json.loads(bell.valkey().get(HEARD) or "{}")
+        return {source: datetime.fromtimestamp(float(last), UTC) for source, last in before.items()}
+    except (AttributeError, TypeError, ValueError):
+        log.warning("What was remembered of the gateways makes no sense and is forgotten.")
+        return {}
+
+
 def carried() -> Mapping[str, int] | None:
-    """Requests in flight by instance name, over all gateways; None when Valkey is away, or has just come back and
-    no gateway has spoken there yet, which is not nothing."""
+    """Requests in flight by instance name, over all gateways. None, which is not nothing, when Valkey is away, or
+    has just come back and no gateway has spoken there yet, and while one that spoke lately is silent."""
     said = ticks()
-    if not said:
+    try:
+        if not said or not is_whole(remembered(), sources(said)):
+            return None
+    except (redis.RedisError, OSError):
         return None
     total: dict[str, int] = defaultdict(int)
     for tick in said:

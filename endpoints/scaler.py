@@ -12,7 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -20,7 +20,7 @@ from django.db.models import Avg, Exists, F, OuterRef
 
 from endpoints import bell, capacity, facts
 from endpoints.autoscale import History, Signal, desired, is_whole, listen
-from endpoints.autoscale.hearing import SILENCE, Heard
+from endpoints.autoscale.hearing import SILENCE
 from endpoints.models import Deployment, Endpoint, Instance, Region
 from endpoints.models.deployment import UNDER_WAY, DeploymentState, InstanceState
 from endpoints.policy import policy_of
@@ -28,7 +28,6 @@ from endpoints.policy import policy_of
 log = logging.getLogger(__name__)
 
 HISTORY = "tir:autoscale:"  # and the endpoint's id; gone when nobody looked for as long as it could matter
-GATEWAYS = "tir:autoscale-gateways"  # when each was heard last: {source: seconds since 1970}
 FORGET_SECONDS = 60
 SAMPLES = timedelta(seconds=45)  # CPU and memory are the mean of the slots in it
 MACHINE = {"vcpus": "vcpus", "memory_bytes": "memory_bytes", "gpu_count": "gpu_count", "machine": "slug"}
@@ -59,7 +58,7 @@ def autoscale(*, at: datetime) -> list[int]:
     if not said:
         return []  # nobody can say what is carried, which is not nothing
     try:
-        whole = _all_heard({str(tick["source"]) for tick in said}, at)
+        whole = _all_heard(said, at)
         traffic = _traffic(said)
         endpoints = [one for one in _endpoints() if _may_change(one, traffic[one.pk], at)]
         if not endpoints:
@@ -190,17 +189,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 # ── what is kept outside ─────────────────────────────────────────────────────────────────────────
-def _all_heard(heard: Collection[str], at: datetime) -> bool:
-    """Whether no gateway that spoke lately is silent now. Raises redis.RedisError."""
-    known: Heard = {}
-    try:
-        before = json.loads(bell.valkey().get(GATEWAYS) or "{}")
-        known = {source: datetime.fromtimestamp(float(last), UTC) for source, last in before.items()}
-    except (AttributeError, TypeError, ValueError):
-        log.warning("What was remembered of the gateways makes no sense and is forgotten.")
-    known = listen(known, heard, at)
+def _all_heard(said: Sequence[Mapping[str, Any]], at: datetime) -> bool:
+    """Whether no gateway that spoke lately is silent now; remembers who spoke. Raises redis.RedisError."""
+    heard, left = facts.sources(said), facts.sources(tick for tick in said if tick.get("left"))
+    known = listen(facts.remembered(), heard, at, left=left)
     told = json.dumps({source: last.timestamp() for source, last in known.items()})
-    bell.valkey().set(GATEWAYS, told, ex=int(SILENCE.total_seconds()))
+    bell.valkey().set(facts.HEARD, told, ex=int(SILENCE.total_seconds()))
     return is_whole(known, heard)
 
 

@@ -101,6 +101,7 @@ class Keeper:
         await self.limiter.stop()
         await self.flush()
         await self.remember(self.telemetry.flush_all)
+        await self.publish(left=True)
         self.telemetry.stop()
         self.gateway.pool.close()
         self.gateway.meter.close()
@@ -153,11 +154,13 @@ class Keeper:
         else:
             self.memories.worked()
 
-    async def publish(self) -> None:
+    async def publish(self, *, left: bool = False) -> None:
         gateway = self.gateway
         now = gateway.meter.now()
         queued, sockets = gateway.dispatch.queued, gateway.sockets
         message = tick(gateway.meter, gateway.table.routes, gateway.balancer.in_flight, queued, sockets, now=now)
+        if left:
+            message["left"] = True
         try:
             await self.store.publish(gateway.meter.totals.source, orjson.dumps(message))
         except Away as away:

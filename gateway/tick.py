@@ -2,6 +2,7 @@
 
     {"at": 1764044622.1,                  when it was made, seconds since 1970
      "source": "3f9c0d21ab4e",            which gateway; sum over all keys `tir:gateway:*` for the whole
+     "left": true,                        only in the last one: it ended in order, and is not to be missed
      "endpoints": {"<endpoint id>": {     only those with something in flight or queued, or traffic in the window
         "in_flight": {"<instance name>": 3, ...},     requests being answered now, at this gateway
         "queued": 2,                                  requests that wait for an instance now, at this gateway

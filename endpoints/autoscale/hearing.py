@@ -10,10 +10,12 @@ SILENCE = timedelta(minutes=5)  # after so long a gateway is gone, not silent
 Heard = Mapping[str, datetime]  # when each was heard last, by its source
 
 
-def listen(known: Heard, heard: Collection[str], at: datetime) -> Heard:
-    """Who is known after this moment: those heard now, and those whose silence is still short."""
+def listen(known: Heard, heard: Collection[str], at: datetime, *, left: Collection[str] = ()) -> Heard:
+    """Who is known after this moment: those heard now, and those whose silence is still short, but for those who
+    said that they left."""
     recent = {source: last for source, last in known.items() if abs(at - last) < SILENCE}
-    return recent | dict.fromkeys(heard, at)
+    now = recent | dict.fromkeys(heard, at)
+    return {source: last for source, last in now.items() if source not in left}
 
 
 def is_whole(known: Heard, heard: Collection[str]) -> bool:

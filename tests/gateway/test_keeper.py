@@ -173,6 +173,7 @@ async def test_the_last_counts_are_written_when_it_ends(tmp_path: Path, engine: 
     async with house(tmp_path, engine) as gateway:
         await gateway.ask()
     assert total(gateway) == 1
+    assert [tick for tick in gateway.store.ticks if "left" in tick] == gateway.store.ticks[-1:], "its last word"
 
 
 async def test_healthz_takes_no_posts(gateway: House) -> None:

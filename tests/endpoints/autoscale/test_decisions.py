@@ -149,3 +149,5 @@ def test_a_gateway_is_missed_until_it_is_forgotten() -> None:
     assert not is_whole(known, ["a"])
     known = listen(known, ["a", "c"], START + SILENCE)
     assert is_whole(known, ["a", "c"])
+    known = listen(known, ["a", "c"], START + SILENCE, left=["c"])
+    assert is_whole(known, ["a"]), "who said goodbye is not missed"

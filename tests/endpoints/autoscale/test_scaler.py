@@ -37,6 +37,7 @@ class Gateways:
         self.load: dict[int, int] = {}
         self.queued: dict[int, int] = {}
         self.sources = ["a", "b"]
+        self.left: set[str] = set()  # those whose word is their last
         self.away = False
         self.carried: dict[str, int] = {}  # at instances that get nothing new
 
@@ -46,6 +47,7 @@ class Gateways:
     def _tick(self, source: str) -> dict[str, Any]:
         return {
             "source": source,
+            "left": source in self.left,
             "endpoints": {
                 str(pk): {"in_flight": self._share(pk, source), "queued": self.queued.get(pk, 0)}
                 for pk in self.load.keys() | self.queued.keys()
@@ -88,7 +90,7 @@ class Gateways:
 def gateways(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateways]:
     made = Gateways(Steering(InstantRuntime(), monkeypatch))
     register_model()
-    for key in (scaler.GATEWAYS, *bell.valkey().scan_iter(f"{scaler.HISTORY}*")):
+    for key in (facts.HEARD, *bell.valkey().scan_iter(f"{scaler.HISTORY}*")):
         bell.valkey().delete(key)
     monkeypatch.setattr(facts, "ticks", made.ticks)
     yield made
@@ -243,6 +245,21 @@ def test_while_one_gateway_is_silent_nothing_is_taken(gateways: Gateways) -> Non
     assert endpoint.wanted < 4
 
 
+def test_what_is_carried_is_unknown_while_a_gateway_is_silent_that_did_not_leave(gateways: Gateways) -> None:
+    endpoint = active(gateways, 2)
+    gateways.pass_time(4, endpoint)
+    gateways.carried = {"old": 1}
+    gateways.load[endpoint.pk] = 0
+    assert facts.carried() == {"old": 2}
+    gateways.sources = ["a"]
+    gateways.pass_time(10, endpoint)
+    assert facts.carried() is None
+    gateways.sources, gateways.left = ["a", "b"], {"b"}
+    gateways.pass_time(2, endpoint)
+    gateways.sources = ["a"]
+    assert facts.carried() == {"old": 1}
+
+
 def test_a_lost_memory_keeps_what_is_wanted_for_the_delay(gateways: Gateways) -> None:
     endpoint = active(gateways, 3)
     gateways.pass_time(DELAY - 10, endpoint)
@@ -254,7 +271,7 @@ def test_a_lost_memory_keeps_what_is_wanted_for_the_delay(gateways: Gateways) ->
 def test_a_memory_that_makes_no_sense_is_forgotten(gateways: Gateways, caplog: pytest.LogCaptureFixture) -> None:
     endpoint = active(gateways, 3)
     bell.valkey().set(f"{scaler.HISTORY}{endpoint.pk}", "[1]")
-    bell.valkey().set(scaler.GATEWAYS, '{"a": "soon"}')
+    bell.valkey().set(facts.HEARD, '{"a": "soon"}')
     gateways.pass_time(4, endpoint)
     assert caplog.text.count("makes no sense") == 2
     assert endpoint.wanted == 3

@@ -54,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
 def outcome(bring: Callable[[], Path]) -> dict[str, Any]:
     """The path that it answers, or what was wrong."""
     try:
-        return {"path": str(bring())}
+        with storage.room_found():
+            return {"path": str(bring())}
     except SourceProblem as problem:
         return {"error": problem.message, "code": problem.code, "passing": problem.passing}
     except (OSError, ValueError, KeyError) as wrong:

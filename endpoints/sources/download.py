@@ -5,7 +5,6 @@ their partial files and their locks, and wait on a connection that no longer say
 """
 
 import base64
-import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -118,10 +117,6 @@ def download(wanted: Download, progress: Callable[[int], None]) -> str:
             _continue(wanted, partial, progress)
         except (Interrupted, httpx2.TransportError) as broken:
             reason = str(broken) or type(broken).__name__
-        except OSError as refused:
-            if refused.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise SourceProblem("disk_full", "The disk ran full while the model was fetched.") from None
-            raise
         failures = 0 if partial.size > before else failures + 1
         if failures >= wanted.patience:
             raise _gave_up(wanted, partial.size, reason)

@@ -51,13 +51,14 @@ def fetch_all(
     """
     total, before = sum(one.file.size for one in wanted), 0
     progress(0, total)
-    cache.claim(store, home)
-    _require_space(wanted, store)
-    for one in wanted:
-        _bring(one, store, home / one.file.path, _shifted(progress, before, total), origin, patience)
+    with storage.room_found():
         cache.claim(store, home)
-        before += one.file.size
-        progress(before, total)
+        _require_space(wanted, store)
+        for one in wanted:
+            _bring(one, store, home / one.file.path, _shifted(progress, before, total), origin, patience)
+            cache.claim(store, home)
+            before += one.file.size
+            progress(before, total)
     return home / wanted[0].file.path
 
 

@@ -17,6 +17,7 @@ NOBODY: Final = re.compile(
     r"Network is unreachable|Operation timed out|connect to host|Connection closed by"
 )
 CUT: Final = re.compile(r"early EOF|unexpected disconnect|RPC failed|hung up|too slow|invalid index-pack")
+FULL: Final = re.compile(r"No space left|[Qq]uota exceeded")
 MISSING: Final = re.compile(
     r"repository .*not found|does not exist|does not appear to be a git repository|No such file", re.IGNORECASE
 )
@@ -29,7 +30,7 @@ def problem_of(complaint: str, access: Access, revision: str = "") -> SourceProb
         return bad_certificate(access.address.host)
     if "Host key verification failed" in complaint or "HOST IDENTIFICATION HAS CHANGED" in complaint:
         return other_host(access.address, access.place() or access.address.host)
-    if "No space left" in complaint:
+    if FULL.search(complaint):
         return SourceProblem("disk_full", "The disk ran full while the repository was fetched. Free some space.")
     if "No user exists" in complaint:
         said = (

@@ -186,7 +186,8 @@ class Repository:
     @contextmanager
     def _locked(self, waiting: Waiting) -> Iterator[int]:
         """Alone with the repository, which is made if it isn't there; what a killed fetch left is removed."""
-        with storage.locked(self.store, storage.key_of("repository", self.access.address.url), waiting) as held:
+        key = storage.key_of("repository", self.access.address.url)
+        with storage.room_found(), storage.locked(self.store, key, waiting) as held:
             storage.require_space(self.store, SMALL, self.access.address.url)
             cache.claim(self.store, self.path)
             if not (self.path / "HEAD").exists():

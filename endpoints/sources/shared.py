@@ -17,7 +17,6 @@ that is held.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -39,7 +38,6 @@ from endpoints.sources.store import readable
 GRACE: Final = 600.0  # seconds before the list was made for which what was started stays in any case
 OWN: Final = ".tir"  # beside the models: locks, and what is on its way out
 MODEL: Final = re.compile(r"[0-9a-f]{32}")  # a model's folder; whatever else lies there is left alone
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def written(models: frozenset[str], at: float | None = None) -> str:
 def _is_full(refused: SourceProblem | OSError) -> bool:
     if isinstance(refused, SourceProblem):
         return refused.code == "disk_full"
-    return refused.errno in FULL
+    return refused.errno in storage.FULL
 
 
 def _give_up() -> None:

@@ -27,6 +27,7 @@ from endpoints.sources.base import SourceProblem
 PIECE: Final = 1 << 20
 SPARE: Final = 64 << 20  # left free on the disk for everything else
 LOOK_AGAIN: Final = 0.1
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,12 @@ def keep(partial: Path, store: Path, sha256: str) -> Path:
     """Turn a finished, verified download into a blob."""
     blob = blob_path(store, sha256)
     blob.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())  # the name must not survive a power cut that the bytes don't
+    try:
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # the name must not survive a power cut that the bytes don't
+    except OSError:  # nobody knows which of them the disk has
+        partial.unlink()
+        raise
     partial.replace(blob)
     remember(blob, store, sha256)
     return blob
@@ -151,6 +156,18 @@ def require_space(store: Path, wanted: int, what: str) -> None:
             "Free some space, or choose a smaller file.",
             "file",
         )
+
+
+@contextmanager
+def room_found() -> Iterator[None]:
+    """SourceProblem("disk_full") when the disk runs full in the middle."""
+    try:
+        yield
+    except OSError as refused:
+        if refused.errno not in FULL:
+            raise
+        said = "The disk ran full while the model was fetched. Free some space, and try again: what came is kept."
+        raise SourceProblem("disk_full", said) from None
 
 
 @contextmanager

@@ -117,7 +117,8 @@ class Through:
             self._read(data)
         if not passage.client.started:
             told = passage.told() + UNBUFFERED if head.streams else passage.told()
-            passage.client.start(head.status, headers_back(head.status, head.headers, told) + told)
+            back = headers_back(head.status, head.headers, told, passage.gateway.private)
+            passage.client.start(head.status, back + told)
             passage.client.streaming = False  # a word of ours between two of its parts would break it
         if last:
             passage.finish(head.status, data)

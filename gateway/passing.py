@@ -94,8 +94,11 @@ def forwarded(client: Client, *, proxies: int) -> Headers:
     return (*told, (b"x-forwarded-prefix", prefix)) if prefix else told
 
 
-def headers_back(status: int, headers: Mapping[bytes, bytes], told: Headers) -> Headers:
-    """What of an instance's head goes on to the caller, beside what we tell it ourselves."""
+def headers_back(status: int, headers: Mapping[bytes, bytes], told: Headers, private: Set[bytes]) -> Headers:
+    """What of an instance's head goes on to the caller, beside what we tell it ourselves.
+
+    No cookie of a name in `private`: it would take the place of the console's on the same host.
+    """
     dropped = NOT_BACK | named_in(headers) | {name for name, _ in told}
     if b"transfer-encoding" in headers or status == 204:
         dropped |= {b"content-length"}
@@ -104,6 +107,7 @@ def headers_back(status: int, headers: Mapping[bytes, bytes], told: Headers) -> 
         for name, value in headers.items()
         if name not in dropped and not name.startswith(b"access-control-")
         for one in value.split(b"\n")  # of a name that may not be joined by commas, a line each
+        if name != b"set-cookie" or one.partition(b"=")[0].strip() not in private
     )
 
 

@@ -89,7 +89,7 @@ class Socket(Passage):
             self.fail(ODD)
             return
         told = UPGRADE + websocket.chosen(asked, answer) + self.told() + self.client.extra
-        headers = headers_back(SWITCHED, answer, told) + told
+        headers = headers_back(SWITCHED, answer, told, self.gateway.private) + told
         self.first_byte_us = self.elapsed_us()
         self.client.started, self.connection, self.switched = True, None, True
         self.heard = self.gateway.clock()

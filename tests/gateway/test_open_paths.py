@@ -161,6 +161,18 @@ async def test_cookies_of_the_console_are_the_consoles_alone(
     assert one.one("cookie") == passes
 
 
+async def test_a_container_sets_no_cookie_in_place_of_the_consoles(tmp_path: Path, container: Container) -> None:
+    lines = ("set-cookie: sessionid=mine; Path=/", "set-cookie: a=1; Path=/", "set-cookie: csrftoken =x")
+    container.say(plain(*lines, body=b"go"), stays=False)
+    private = ("sessionid", "csrftoken")
+    async with house(tmp_path, container, open=True, private=private) as gateway, caller(gateway) as line:
+        await line.send(asked("GET", "/e/tiny/x"))
+        text = (await line.reader.readuntil(b"\r\n\r\ngo")).decode()
+    assert "\r\nset-cookie: a=1; Path=/\r\n" in text
+    assert "sessionid" not in text
+    assert "csrftoken" not in text
+
+
 async def test_answers_pass_with_their_status_and_headers(gateway: House, container: Container) -> None:
     lines: tuple[str, ...] = (
         "connection: close, x-hop",

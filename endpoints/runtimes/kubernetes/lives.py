@@ -75,6 +75,15 @@ def is_down(pod: Pod) -> bool:
     return end is not None and not _follows_at_once(pod, end)
 
 
+def ends(pod: Pod) -> dict[int, End]:
+    """How those lives ended of which the pod's status tells."""
+    life = life_of(pod)
+    if (end := _present_end(pod)) is not None:
+        return {life: end}
+    before = _earlier_end(pod)
+    return {life - 1: before} if before else {}
+
+
 def is_fetching(pod: Pod) -> bool:
     """Whether its model is being brought just now."""
     return "running" in (_status(pod, FETCH).get("state") or {})

@@ -8,6 +8,9 @@ says that lines are missing.
 A kubelet knows of a restart before the API tells: what it calls the present log may be the next life's already,
 and what it calls the previous one that of a life which the API still has for present. So of a life that has ended
 only lines of its time are told.
+
+Of a pod that crashes again and again the API gives the newest log only, though its status told how the life before
+ended: the end of a log stands in it. That is kept when it is seen, for who asks for the end of a log that is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from endpoints.runtimes.base import LogLine
 from endpoints.runtimes.kubernetes import lives
@@ -30,6 +33,7 @@ REMEMBERED = 1_000  # logs whose last number is known
 SECOND = len("2026-11-28T10:00:00")
 MOST_BYTES = 16 << 20  # of one reading
 NOTHING_YET = {400, 404}  # "is waiting to start", "previous terminated container not found", no such pod
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,29 @@ class Logs:
     def __init__(self, api: Api, namespace: str) -> None:
         self.api, self.namespace = api, namespace
         self._marks: OrderedDict[str, Mark] = OrderedDict()
+        self._ends: OrderedDict[str, list[LogLine]] = OrderedDict()
         self._lock = threading.Lock()
 
     def lines(self, name: str, after: int, limit: int) -> list[LogLine]:
         """See Runtime.logs."""
+        found = self._read_now(name, after, limit)
+        if found or after >= 0:
+            return found
+        with self._lock:
+            return self._ends.get(name, [])[after:][:limit]
+
+    def note(self, pod: Object) -> None:
+        """Keep what its status tells of the ends of logs."""
+        for life, end in lives.ends(pod).items():
+            told, at = str(end.status.get("message") or ""), _time(str(end.status.get("finishedAt") or ""))
+            if not told or at is None or lives.is_forgotten(pod, life):
+                continue
+            texts = [words(text) if end.of_fetch else text for text in told.splitlines()]
+            lines = [LogLine(at=at, stream="stdout", text=text, offset=n) for n, text in enumerate(texts, 1)]
+            with self._lock:
+                _put(self._ends, lives.name_of(pod, life), lines)
+
+    def _read_now(self, name: str, after: int, limit: int) -> list[LogLine]:
         pod_name, life = lives.split(name)
         try:
             pod = self.api.get(path_of("v1", "pods", self.namespace, pod_name))
@@ -95,13 +118,11 @@ class Logs:
         """What was known of this log is not needed any more."""
         with self._lock:
             self._marks.pop(name, None)
+            self._ends.pop(name, None)
 
     def _remember(self, name: str, mark: Mark) -> None:
         with self._lock:
-            self._marks[name] = mark
-            self._marks.move_to_end(name)
-            while len(self._marks) > REMEMBERED:
-                self._marks.popitem(last=False)
+            _put(self._marks, name, mark)
 
     def _newer(self, pod: Object, life: int, mark: Mark) -> list[tuple[LogLine, Mark]]:
         """What came after the mark, from its part on."""
@@ -158,6 +179,14 @@ class Logs:
             raise
         # Only whole lines: what is cut off is read again when the rest is there.
         return text.split("\n")[:-1]
+
+
+def _put(known: OrderedDict[str, T], name: str, what: T) -> None:
+    """As the newest of those that are remembered."""
+    known[name] = what
+    known.move_to_end(name)
+    while len(known) > REMEMBERED:
+        known.popitem(last=False)
 
 
 def parts(pod: Object, life: int) -> list[Part]:

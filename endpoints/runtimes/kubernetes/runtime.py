@@ -106,6 +106,7 @@ class KubernetesRuntime:
             at = datetime.now(UTC)
             found: dict[str, Observed] = {}
             for pod in pods:
+                self.reading.note(pod)
                 told = lives.observed(pod, at, self.survey.shortage)
                 for name, one in told.items():
                     found[name] = self.fetching.told(pod, self.trouble.told(pod, one, at))

@@ -10,6 +10,7 @@ from tests.cluster.life import HELLO, LAST_WORDS, NAMESPACE, Life
 from tests.cluster.server import Cluster
 from tests.endpoints.runtimes.contract import the_one
 from tests.endpoints.runtimes.kubernetes.conftest import workload
+from tests.wait import until
 
 FIRST, SECOND, THIRD = "2026-11-28T11:00:0{}.5Z", "2026-11-28T11:00:2{}.5Z", "2026-11-28T11:00:4{}.5Z"
 
@@ -83,3 +84,22 @@ def test_each_life_has_its_own_lines_or_none(
 )
 def test_what_a_fetch_says_is_told_in_words(line: str, said: str) -> None:
     assert words(line) == said
+
+
+def test_the_last_words_of_a_life_are_told_though_its_log_is_gone(
+    runtime: KubernetesRuntime, cluster: Cluster, life: Life, crashed: str
+) -> None:
+    def is_down() -> bool:
+        state = cluster.store.get(("pods", NAMESPACE, crashed))["status"]["containerStatuses"][0]["state"]
+        return bool(state.get("waiting", {}).get("reason") == "CrashLoopBackOff")
+
+    assert runtime.logs(crashed, -1, 1)[0].text == LAST_WORDS
+    life.restarts = True  # and soon its second life has ended too, of which the API tells alone
+    until(is_down, what="the back-off")
+    for _ in ("the next life has ended", "the pod is gone"):
+        assert texts(runtime, crashed) == []
+        assert [line.text for line in runtime.logs(crashed, -40, 40)] == [HELLO, LAST_WORDS]
+        assert [line.text for line in runtime.logs(crashed, -1, 40)] == [LAST_WORDS]
+        cluster.store.objects.pop(("pods", NAMESPACE, crashed), None)
+    runtime.forget(crashed)
+    assert runtime.logs(crashed, -40, 40) == []

@@ -6,6 +6,7 @@ Git's own client and not a library in Python: it alone can ask for a part of a r
 
 import base64
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -118,10 +119,11 @@ def run(
     stall: float = 30.0,
     waiting: Callable[[], None] = lambda: None,
     held: int | None = None,
+    memory: int | None = None,
 ) -> bytes:
     """What Git prints, see `heard`."""
     command = [tool("git"), *arguments]
-    return heard(command, environment, lines=lines, stall=stall, waiting=waiting, held=held)
+    return heard(command, environment, lines=lines, stall=stall, waiting=waiting, held=held, memory=memory)
 
 
 def heard(
@@ -132,12 +134,13 @@ def heard(
     stall: float = 30.0,
     waiting: Callable[[], None] = lambda: None,
     held: int | None = None,
+    memory: int | None = None,
 ) -> bytes:
     """What a command prints. Raises Failed, and SourceProblem("stalled") when nothing comes for `stall` seconds,
     "too_long" when it has no end.
 
     `lines` is its input; `waiting` is called now and then, and may raise to end it; `held` is a lock that the
-    processes keep for as long as they live, though we should die.
+    processes keep for as long as they live, though we should die; `memory`: bytes that each of them may fill.
     """
     with tempfile.TemporaryFile() as given:
         given.write(lines.encode())
@@ -152,6 +155,9 @@ def heard(
             pass_fds=() if held is None else (held,),
         )
     with ended(process):
+        if memory is not None:
+            with suppress(OSError, ValueError):  # it has ended already, or may fill less anyway
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
         said, complaint = _heard(process, stall, waiting)
     if process.returncode:
         raise Failed(complaint.decode(errors="replace"))

@@ -18,11 +18,14 @@ from endpoints.sources import store as storage
 from endpoints.sources.base import SourceProblem
 from endpoints.sources.git_client import Access, Failed, local, run
 from endpoints.sources.git_problems import NO_OBJECT, no_revision, problem_of
+from endpoints.sources.network import too_long
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 SMALL: Final = 65_536  # bytes of a file that comes with its commit
 FETCH: Final = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance")
 LEFT_BEHIND: Final = ("*.lock", "objects/pack/tmp_*", "objects/pack/*.lock")  # by a fetch that was killed
+MEMORY: Final = 512 << 20  # bytes: Git keeps all the names that a server tells, a million of them in half of it
+OUT_OF_MEMORY: Final = re.compile(r"out of memory", re.IGNORECASE)
 SUBMODULE: Final = "160000"
 FILES: Final = frozenset({"100644", "100755"})
 
@@ -113,8 +116,10 @@ class Repository:
         arguments = ["ls-remote", "--quiet", "--", self.access.address.url, *names]
         with self.access.opened() as environment:
             try:
-                said = run(arguments, environment, stall=self.access.stall, waiting=waiting)
+                said = run(arguments, environment, stall=self.access.stall, waiting=waiting, memory=MEMORY)
             except Failed as failed:
+                if OUT_OF_MEMORY.search(str(failed)):
+                    raise too_long(self.access.address.host) from None
                 raise problem_of(str(failed), self.access) from None
         rows = (line.split("\t") for line in said.decode().splitlines())
         return {name: commit for commit, name in rows}

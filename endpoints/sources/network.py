@@ -81,11 +81,16 @@ def whole(pieces: Iterable[bytes], server: str) -> bytes:
 def require_end(length: int, server: str) -> None:
     """SourceProblem("too_long") if a server said more than any answer needs."""
     if length > MOST:
-        said = (
-            f"{server} answered a question with more than {MOST >> 20} MiB, and was not heard to the end: no "
-            "list of a model's files is so long. Check the address, and give the place that holds the model alone."
-        )
-        raise SourceProblem("too_long", said, "url")
+        raise too_long(server)
+
+
+def too_long(server: str) -> SourceProblem:
+    """In words: its answer had no end."""
+    said = (
+        f"{server} answered a question with more than {MOST >> 20} MiB, and was not heard to the end: no "
+        "list of a model's files is so long. Check the address, and give the place that holds the model alone."
+    )
+    return SourceProblem("too_long", said, "url")
 
 
 class Guarded(httpx2.BaseTransport):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from endpoints.sources import cache, network, source_for
+from endpoints.sources import cache, git_repository, network, source_for
 from endpoints.sources.download import PIECE
 from endpoints.sources.fetching import Patience
 from endpoints.sources.git import GitSource
@@ -302,6 +302,18 @@ def test_a_server_that_says_more_than_it_is_asked_for_is_not_kept_in_memory(
     assert problem(source.check)[:2] == ("too_long", "url")
     assert source.check().facts
     monkeypatch.setattr(network, "MOST", 40)  # a line of a reference is longer
+    assert problem(ask().check)[:2] == ("too_long", "url")
+
+
+def test_git_itself_keeps_no_endless_list_of_names(
+    ask: Ask, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_repository, "MEMORY", 48 << 20)
+    assert ask().check().facts
+    lines = b"".join(b"0400%040x refs/heads/%0967d\n" % (n, n) for n in range(1, 80_000))
+    headers = {"Content-Type": "application/x-git-upload-pack-advertisement"}
+    body = b"001e# service=git-upload-pack\n0000" + lines + b"0000"
+    front.fault(Fault("info/refs", status=200, headers=headers, body=body))
     assert problem(ask().check)[:2] == ("too_long", "url")
 
 
